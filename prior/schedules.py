@@ -1,0 +1,391 @@
+r"""Noise schedules: how ``x_t = alpha(t) x_0 + sigma(t) eps`` is noised.
+
+A schedule is a value: frozen, compared by its fields, and its ``repr`` rebuilds it. It answers in float64 and on the
+device of ``t``; callers cast once, where the image meets the coefficient. Two derived quantities make schedules
+interchangeable:
+
+* the *noise level* ``sigma(t) / alpha(t)``, the sigma of Karras et al. 2022: any two schedules describe the same noisy
+  image, up to a scale, where their noise levels agree;
+* the *time* of a noise level, its inverse.
+
+``schedule.clean`` is the time at which ``sigma`` is zero; every time grid ends there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "EDM",
+    "VE",
+    "Cosine",
+    "DiscreteVP",
+    "Linear",
+    "RectifiedFlow",
+    "Respaced",
+    "ScaledLinear",
+    "Schedule",
+]
+
+
+def _double(t: float | Tensor) -> Tensor:
+    return torch.as_tensor(t, dtype=torch.float64, device=t.device if isinstance(t, Tensor) else None)
+
+
+class Schedule:
+    """What every schedule answers; ``t`` is a float or a tensor of any shape, answers are float64 of that shape.
+
+    Subclasses are frozen dataclasses that give ``t_min``, ``t_max`` (the ends of the useful range), ``clean`` (where
+    sigma is 0), ``alpha``, ``sigma``, ``time`` and ``drift``.
+    """
+
+    t_min: float
+    t_max: float
+    clean: float
+
+    def alpha(self, t: float | Tensor) -> Tensor:
+        """Scale of the clean image at time ``t``."""
+        raise NotImplementedError(f"{type(self).__name__} must define alpha(t)")
+
+    def sigma(self, t: float | Tensor) -> Tensor:
+        """Standard deviation of the noise at time ``t``."""
+        raise NotImplementedError(f"{type(self).__name__} must define sigma(t)")
+
+    def time(self, level: float | Tensor) -> Tensor:
+        """The time at which the noise level ``sigma / alpha`` is ``level``."""
+        raise NotImplementedError(f"{type(self).__name__} must define time(level)")
+
+    def drift(self, t: float | Tensor) -> Tensor:
+        """``f(t) = d log alpha / dt`` of the forward SDE ``dx = f x dt + g dw`` (Song et al. 2021, eq. 5)."""
+        raise NotImplementedError(f"{type(self).__name__} must define drift(t)")
+
+    def diffusion(self, t: float | Tensor) -> Tensor:
+        """``g(t)`` of the forward SDE, with ``g^2 = d sigma^2 / dt - 2 f sigma^2``."""
+        raise NotImplementedError(f"{type(self).__name__} must define diffusion(t)")
+
+    def level(self, t: float | Tensor) -> Tensor:
+        """Noise level ``sigma(t) / alpha(t)``."""
+        return self.sigma(t) / self.alpha(t)
+
+    def log_snr(self, t: float | Tensor) -> Tensor:
+        """``log(alpha^2 / sigma^2)``, the lambda of Kingma et al. 2021."""
+        return -2 * torch.log(self.level(t))
+
+    def network_time(self, t: float | Tensor) -> Tensor:
+        """The time as the network was trained to read it; only respacing changes it."""
+        return _double(t)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscreteVP(Schedule):
+    """Variance-preserving schedule over ``T`` steps; ``abar_t = prod_{k<=t} (1 - beta_k)``, t = 0..T-1 (Ho et al. 2020).
+
+    ``alpha^2 = abar`` and ``sigma^2 = 1 - abar``. Between integers ``log abar`` is linear; at ``t = -1`` the image is
+    clean. Subclasses define ``betas``.
+    """
+
+    T: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.T < 1:
+            raise ValueError(f"T must be at least 1, got {self.T}")
+
+    @property
+    def betas(self) -> Tensor:
+        """The T variances, float64."""
+        raise NotImplementedError(f"{type(self).__name__} must define betas")
+
+    @property
+    def t_min(self) -> float:  # type: ignore[override]
+        return 0.0
+
+    @property
+    def t_max(self) -> float:  # type: ignore[override]
+        return float(self.T - 1)
+
+    @property
+    def clean(self) -> float:  # type: ignore[override]
+        return -1.0
+
+    @property
+    def abar(self) -> Tensor:
+        """``abar_t`` for t = 0..T-1, float64."""
+        return _tables(self).abar
+
+    @property
+    def abar_prev(self) -> Tensor:
+        """``abar_{t-1}``, with 1 before the first step."""
+        return torch.cat([torch.ones(1, dtype=torch.float64), self.abar[:-1]])
+
+    @property
+    def posterior_variance(self) -> Tensor:
+        """Variance of ``q(x_{t-1} | x_t, x_0)``: ``beta_t (1 - abar_{t-1}) / (1 - abar_t)`` (Ho et al. 2020, eq. 7)."""
+        return self.betas * (1 - self.abar_prev) / (1 - self.abar)
+
+    @property
+    def posterior_log_variance(self) -> Tensor:
+        """Log of the posterior variance, whose first entry (log 0) is replaced by the second."""
+        variance = self.posterior_variance
+        return torch.log(torch.cat([variance[1:2] if self.T > 1 else self.betas, variance[1:]]))
+
+    @property
+    def posterior_mean_coefficients(self) -> tuple[Tensor, Tensor]:
+        """``(c1, c2)`` of the posterior mean ``c1 x_0 + c2 x_t`` (Ho et al. 2020, eq. 7)."""
+        c1 = self.betas * self.abar_prev.sqrt() / (1 - self.abar)
+        c2 = (1 - self.abar_prev) * (1 - self.betas).sqrt() / (1 - self.abar)
+        return c1, c2
+
+    def log_abar(self, t: float | Tensor) -> Tensor:
+        """``log abar`` at any real t in [-1, T-1], linear between the steps."""
+        t = _double(t)
+        if bool((t < -1).any()) or bool((t > self.T - 1).any()):
+            raise ValueError(f"t must lie in [-1, {self.T - 1}], got {t.min().item():g}..{t.max().item():g}")
+        table = _tables(self).log_abar.to(t.device)
+        left = t.floor().clamp(-1, max(self.T - 2, -1))
+        index = left.long() + 1
+        return torch.lerp(table[index], table[index + 1], t - left)
+
+    def alpha(self, t: float | Tensor) -> Tensor:
+        return torch.exp(0.5 * self.log_abar(t))
+
+    def sigma(self, t: float | Tensor) -> Tensor:
+        return torch.sqrt(-torch.expm1(self.log_abar(t)))
+
+    def time(self, level: float | Tensor) -> Tensor:
+        wanted = -torch.log1p(_double(level) ** 2)  # log abar of that level
+        table = _tables(self).log_abar.to(wanted.device)
+        right = torch.searchsorted(-table, -wanted).clamp(1, self.T)
+        lower, upper = table[right - 1], table[right]
+        return (right - 2 + (wanted - lower) / (upper - lower)).clamp(-1, self.T - 1)
+
+    def _slope(self, t: float | Tensor) -> Tensor:
+        t = _double(t)
+        table = _tables(self).log_abar.to(t.device)
+        index = t.ceil().clamp(0, self.T - 1).long()
+        return table[index + 1] - table[index]
+
+    def drift(self, t: float | Tensor) -> Tensor:
+        return 0.5 * self._slope(t)
+
+    def diffusion(self, t: float | Tensor) -> Tensor:
+        return torch.sqrt(-self._slope(t))
+
+    def respace(self, steps: str | int) -> Respaced:
+        """The same process through fewer steps: ``"ddim25"``, ``"250"``, ``250`` or counts per section, ``"10,15,20"``.
+
+        Nichol & Dhariwal 2021, section 4, with the rounding of the official implementation.
+        """
+        return Respaced(base=self, kept=tuple(_respaced_steps(self.T, str(steps))))
+
+
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    betas: Tensor
+
+    @cached_property
+    def abar(self) -> Tensor:
+        return torch.cumprod(1 - self.betas, 0)
+
+    @cached_property
+    def log_abar(self) -> Tensor:
+        return torch.cat([torch.zeros(1, dtype=torch.float64), torch.log(self.abar)])  # entry i is t = i - 1
+
+
+@lru_cache(maxsize=64)
+def _tables(schedule: DiscreteVP) -> _Tables:
+    return _Tables(schedule.betas)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(DiscreteVP):
+    """Linear betas, by default 1e-4 to 2e-2 over 1000 steps (Ho et al. 2020); the ends scale as 1000 / T."""
+
+    beta_min: float = 1e-4
+    beta_max: float = 2e-2
+
+    @property
+    def betas(self) -> Tensor:
+        scale = 1000 / self.T
+        return torch.linspace(scale * self.beta_min, scale * self.beta_max, self.T, dtype=torch.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaledLinear(DiscreteVP):
+    """Betas linear in their square root, the schedule of latent diffusion (Rombach et al. 2022)."""
+
+    beta_min: float = 0.00085
+    beta_max: float = 0.012
+
+    @property
+    def betas(self) -> Tensor:
+        ends = math.sqrt(self.beta_min), math.sqrt(self.beta_max)
+        return torch.linspace(*ends, self.T, dtype=torch.float64) ** 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine(DiscreteVP):
+    """``abar(u) = cos^2((u + s) / (1 + s) pi / 2)``, betas at most ``beta_max`` (Nichol & Dhariwal 2021, eq. 17)."""
+
+    s: float = 0.008
+    beta_max: float = 0.999
+
+    @property
+    def betas(self) -> Tensor:
+        u = torch.arange(self.T + 1, dtype=torch.float64) / self.T
+        abar = torch.cos((u + self.s) / (1 + self.s) * (math.pi / 2)) ** 2
+        return (1 - abar[1:] / abar[:-1]).clamp(max=self.beta_max)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Respaced(DiscreteVP):
+    """The steps ``kept`` of ``base``, as a process of its own; networks still read the times of ``base``."""
+
+    base: DiscreteVP
+    kept: tuple[int, ...]
+    T: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        kept = tuple(int(k) for k in self.kept)
+        if not kept or list(kept) != sorted(set(kept)) or not 0 <= kept[0] <= kept[-1] < self.base.T:
+            raise ValueError(f"kept must be increasing steps within 0..{self.base.T - 1}, got {self.kept}")
+        object.__setattr__(self, "kept", kept)
+        object.__setattr__(self, "T", len(kept))
+
+    @property
+    def betas(self) -> Tensor:
+        abar = self.base.abar[list(self.kept)]
+        return 1 - abar / torch.cat([torch.ones(1, dtype=torch.float64), abar[:-1]])
+
+    def network_time(self, t: float | Tensor) -> Tensor:
+        t = _double(t)
+        kept = torch.tensor(self.kept, dtype=torch.float64, device=t.device)
+        left = t.floor().clamp(0, self.T - 1).long()
+        right = (left + 1).clamp(max=self.T - 1)
+        return torch.lerp(kept[left], kept[right], t - left)
+
+
+def _respaced_steps(T: int, spec: str) -> list[int]:
+    if spec.startswith("ddim"):
+        wanted = int(spec.removeprefix("ddim"))
+        for stride in range(1, T + 1):
+            if len(range(0, T, stride)) == wanted:
+                return list(range(0, T, stride))
+        raise ValueError(f"steps={spec!r}: no integer stride takes {wanted} steps out of {T}")
+    counts = [int(count) for count in spec.split(",")]
+    kept: list[int] = []
+    start = 0
+    for section, count in enumerate(counts):
+        size = T // len(counts) + (section < T % len(counts))
+        if not 1 <= count <= size:
+            raise ValueError(f"steps={spec!r}: section {section} has {size} steps, so its count must be 1..{size}, got {count}")
+        stride = (size - 1) / (count - 1) if count > 1 else 1.0
+        position = 0.0
+        for _ in range(count):
+            kept.append(start + round(position))
+            position += stride
+        start += size
+    return kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class VE(Schedule):
+    """Variance exploding: ``alpha = 1``, ``sigma = sigma_min (sigma_max / sigma_min)^t``, t in [0, 1] (Song et al. 2021)."""
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+    t_min: float = field(default=0.0, init=False, repr=False)
+    t_max: float = field(default=1.0, init=False, repr=False)
+    clean: float = field(default=-math.inf, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_sigmas(self.sigma_min, self.sigma_max)
+
+    @property
+    def _log_ratio(self) -> float:
+        return math.log(self.sigma_max / self.sigma_min)
+
+    def alpha(self, t: float | Tensor) -> Tensor:
+        return torch.ones_like(_double(t))
+
+    def sigma(self, t: float | Tensor) -> Tensor:
+        return self.sigma_min * torch.exp(self._log_ratio * _double(t))
+
+    def time(self, level: float | Tensor) -> Tensor:
+        return torch.log(_double(level) / self.sigma_min) / self._log_ratio
+
+    def drift(self, t: float | Tensor) -> Tensor:
+        return torch.zeros_like(_double(t))
+
+    def diffusion(self, t: float | Tensor) -> Tensor:
+        return self.sigma(t) * math.sqrt(2 * self._log_ratio)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EDM(Schedule):
+    """``alpha = 1`` and ``sigma = t``: time is the noise level itself (Karras et al. 2022)."""
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    clean: float = field(default=0.0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_sigmas(self.sigma_min, self.sigma_max)
+
+    @property
+    def t_min(self) -> float:  # type: ignore[override]
+        return self.sigma_min
+
+    @property
+    def t_max(self) -> float:  # type: ignore[override]
+        return self.sigma_max
+
+    def alpha(self, t: float | Tensor) -> Tensor:
+        return torch.ones_like(_double(t))
+
+    def sigma(self, t: float | Tensor) -> Tensor:
+        return _double(t)
+
+    def time(self, level: float | Tensor) -> Tensor:
+        return _double(level)
+
+    def drift(self, t: float | Tensor) -> Tensor:
+        return torch.zeros_like(_double(t))
+
+    def diffusion(self, t: float | Tensor) -> Tensor:
+        return torch.sqrt(2 * _double(t))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RectifiedFlow(Schedule):
+    """Straight paths: ``alpha = 1 - t``, ``sigma = t``, t in [0, 1] (Liu et al. 2023; Lipman et al. 2023)."""
+
+    t_min: float = field(default=1e-3, init=False, repr=False)
+    t_max: float = field(default=1.0, init=False, repr=False)
+    clean: float = field(default=0.0, init=False, repr=False)
+
+    def alpha(self, t: float | Tensor) -> Tensor:
+        return 1 - _double(t)
+
+    def sigma(self, t: float | Tensor) -> Tensor:
+        return _double(t)
+
+    def time(self, level: float | Tensor) -> Tensor:
+        level = _double(level)
+        return 1 - 1 / (1 + level)
+
+    def drift(self, t: float | Tensor) -> Tensor:
+        return -1 / (1 - _double(t))
+
+    def diffusion(self, t: float | Tensor) -> Tensor:
+        t = _double(t)
+        return torch.sqrt(2 * t / (1 - t))
+
+
+def _check_sigmas(sigma_min: float, sigma_max: float) -> None:
+    if not 0 < sigma_min < sigma_max < math.inf:
+        raise ValueError(f"sigma_min and sigma_max must satisfy 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
