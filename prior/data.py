@@ -29,7 +29,11 @@ def read_images(path: str | Path) -> dict[str, Tensor]:
     if not path.exists():
         raise FileNotFoundError(f"path: there is no file or folder {path}")
     if path.is_dir():
-        images = {str(p.relative_to(path)): _decode(p.read_bytes()) for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES}
+        images = {
+            str(p.relative_to(path)): _decode(p.read_bytes())
+            for p in sorted(path.rglob("*"))
+            if p.suffix.lower() in IMAGE_SUFFIXES
+        }
     elif path.suffix == ".tar":
         images = dict(_read_tar(path))
     elif path.suffix in {".safetensors", ".pt"}:
@@ -59,7 +63,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         tensors = load_file(path)
     else:
         tensors = torch.load(path, weights_only=True)
-    images = {}
+    images: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if tensor.is_floating_point():
             tensor = (tensor.clamp(0, 1) * 255).round().to(torch.uint8)
@@ -163,8 +167,12 @@ class ImageDataModule(LightningDataModule):
         return self.val_dataloader()
 
 
-def split_by_photo(images: dict[str, Tensor], holdout: int, key: Callable[[str], str] = photo_of) -> tuple[list[Tensor], list[Tensor]]:
+def split_by_photo(
+    images: dict[str, Tensor], holdout: int, key: Callable[[str], str] = photo_of
+) -> tuple[list[Tensor], list[Tensor]]:
     """``(training, validation)``: every ``holdout``-th photo, in the order of names, validates."""
+    if holdout < 1:
+        raise ValueError(f"holdout must be at least 1, one photo in how many validates, got {holdout}")
     photos = sorted({key(name) for name in images})
     held = set(photos[::holdout]) if len(photos) > 1 else set(photos)
     validation = [image for name, image in images.items() if key(name) in held]

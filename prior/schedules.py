@@ -247,7 +247,7 @@ class Respaced(DiscreteVP):
 
     base: DiscreteVP
     kept: tuple[int, ...]
-    T: int = field(init=False)
+    T: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         kept = tuple(int(k) for k in self.kept)
@@ -272,9 +272,9 @@ class Respaced(DiscreteVP):
 def _respaced_steps(T: int, spec: str) -> list[int]:
     if spec.startswith("ddim"):
         wanted = int(spec.removeprefix("ddim"))
-        for stride in range(1, T + 1):
-            if len(range(0, T, stride)) == wanted:
-                return list(range(0, T, stride))
+        for skip in range(1, T + 1):
+            if len(range(0, T, skip)) == wanted:
+                return list(range(0, T, skip))
         raise ValueError(f"steps={spec!r}: no integer stride takes {wanted} steps out of {T}")
     counts = [int(count) for count in spec.split(",")]
     kept: list[int] = []

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from prior.denoiser import Denoiser
-from prior.losses import LogNormalTimes, UniformTimes, denoising_loss
+from prior.losses import DenoisingLoss, HybridLoss, LogNormalTimes, UniformTimes, VariationalLoss, denoising_loss
 
 __all__ = ["DiffusionModule"]
 
@@ -29,6 +29,7 @@ class DiffusionModule(LightningModule):
     warmup_steps: linear warm-up of the learning rate, which then falls to zero along a cosine at the trainer's
         ``max_steps``; a negative ``max_steps`` keeps it constant.
     val_levels: noise levels, in the network's range, at which validation measures.
+    loss: the training objective, by default the denoising loss; validation always logs that one.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class DiffusionModule(LightningModule):
         betas: tuple[float, float] = (0.9, 0.99),
         warmup_steps: int = 100,
         val_levels: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 1.0),
+        loss: DenoisingLoss | HybridLoss | VariationalLoss | None = None,
     ) -> None:
         super().__init__()
         self.denoiser = denoiser
@@ -47,6 +49,7 @@ class DiffusionModule(LightningModule):
         self.lr, self.weight_decay, self.betas = lr, weight_decay, betas
         self.warmup_steps = warmup_steps
         self.val_levels = val_levels
+        self.loss = loss or DenoisingLoss()
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return self.denoiser(x, t).x0
@@ -54,7 +57,7 @@ class DiffusionModule(LightningModule):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         x0 = self.denoiser.to_network(batch)
         t = self.times.sample(self.denoiser.schedule, len(x0)).to(x0.device)
-        loss = denoising_loss(self.denoiser, x0, torch.randn_like(x0), t).mean()
+        loss = self.loss(self.denoiser, x0, torch.randn_like(x0), t).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(x0))
         return loss
 

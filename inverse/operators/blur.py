@@ -1,0 +1,249 @@
+"""Blur: every point of the image becomes a copy of the kernel.
+
+Computed by Fourier transform of the padded image, or, for a circular blur, of the image itself, which diagonalises it.
+A kernel of rank one (a Gaussian, a box) is a filter down the rows and one along the columns, and has their SVD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from inverse.operators import kernels
+from inverse.operators.base import SVD, LinearOperator, Shape
+from inverse.operators.boundary import check_boundary, fold, pad
+from inverse.operators.filters import Decomposition, Filter, decompose
+from inverse.operators.noise import Noise
+from inverse.operators.separable import separable_svd
+
+__all__ = ["Blur"]
+
+LARGEST_SVD = 2048  # pixels a side; the decomposition of a matrix of this size takes seconds, once
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the kernel is not zero, how far it reaches, (before, after) on each axis, and its two filters at rank one."""
+
+    rows: slice
+    columns: slice
+    margins: tuple[tuple[int, int], tuple[int, int]]
+    filters: tuple[Filter, Filter] | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+
+class Blur(LinearOperator):
+    r"""``y_i = sum_j k_j x_{i - j}`` on every channel; x and y (B, C, H, W) of any size.
+
+    Parameters
+    ----------
+    kernel: k, (h, w), real, of any size, larger than the image too: what a bright point becomes. Its origin is the pixel
+        (h // 2, w // 2), the middle for odd sizes.
+    boundary: what the image is beyond its edge, one of ``boundary.BOUNDARIES``.
+    """
+
+    rank = 3
+    kernel: Tensor
+
+    def __init__(
+        self, kernel: Tensor, boundary: str = "reflect", *, shape: Shape | None = None, noise: Noise | None = None
+    ) -> None:
+        super().__init__(shape, noise)
+        check_boundary(boundary)
+        if kernel.ndim != 2 or kernel.is_complex():
+            raise ValueError(f"kernel must be real, of shape (h, w), got {tuple(kernel.shape)} of {kernel.dtype}")
+        if not bool(kernel.isfinite().all()) or not bool(kernel.any()):
+            raise ValueError("kernel must be finite and not all zero")
+        self.boundary = boundary
+        self.register_buffer("kernel", kernel.to(torch.get_default_dtype()))
+        self._refresh()
+        self.register_load_state_dict_post_hook(_refresh)
+
+    def _refresh(self) -> None:
+        self._layout = _layout(self.kernel, self.boundary)
+
+    @classmethod
+    def gaussian(
+        cls, sigma: float, boundary: str = "reflect", *, shape: Shape | None = None, noise: Noise | None = None
+    ) -> Self:
+        """A Gaussian of ``sigma`` pixels, cut off at four sigma."""
+        return cls(kernels.gaussian_kernel(sigma), boundary, shape=shape, noise=noise)
+
+    @classmethod
+    def line(
+        cls,
+        length: float,
+        angle: float = 0.0,
+        *,
+        boundary: str = "reflect",
+        shape: Shape | None = None,
+        noise: Noise | None = None,
+    ) -> Self:
+        """A straight motion over ``length`` pixels at ``angle`` degrees."""
+        return cls(kernels.line_kernel(length, angle), boundary, shape=shape, noise=noise)
+
+    @classmethod
+    def motion(
+        cls,
+        size: int = 61,
+        intensity: float = 0.5,
+        *,
+        seed: int = 0,
+        boundary: str = "reflect",
+        shape: Shape | None = None,
+        noise: Noise | None = None,
+    ) -> Self:
+        """A shaking hand: a random smooth path within ``size`` pixels, from a line (``intensity`` 0) to a scribble (1)."""
+        return cls(kernels.motion_kernel(size, intensity, seed=seed), boundary, shape=shape, noise=noise)
+
+    def _apply_operator(self, x: Tensor) -> Tensor:
+        return _by_parts(self._blur, x)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return _by_parts(self._blur_adjoint, y)
+
+    def _blur(self, x: Tensor) -> Tensor:
+        if self.boundary == "circular":
+            return _multiply(x, torch.fft.rfft2(self._point(x)))
+        H, W = x.shape[-2:]
+        for dim, (before, after) in zip((-2, -1), self._layout.margins, strict=True):
+            x = pad(x, dim, before, after, self.boundary)
+        kernel, grid = self._spectrum(x)
+        h, w = self._layout.size
+        return _multiply(x, kernel, grid)[..., h - 1 : h - 1 + H, w - 1 : w - 1 + W]
+
+    def _blur_adjoint(self, y: Tensor) -> Tensor:
+        if self.boundary == "circular":
+            return _multiply(y, torch.fft.rfft2(self._point(y)).conj())
+        h, w = self._layout.size
+        y = torch.nn.functional.pad(y, (w - 1, 0, h - 1, 0))
+        kernel, grid = self._spectrum(y)
+        x = _multiply(y, kernel.conj(), grid)[..., : y.shape[-2], : y.shape[-1]]
+        for dim, (before, after) in zip((-2, -1), self._layout.margins, strict=True):
+            x = fold(x, dim, before, after, self.boundary)
+        return x
+
+    def _spectrum(self, padded: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """The kernel's transform on a grid that holds the ``padded`` image, and the grid."""
+        grid = (_fast_length(padded.shape[-2]), _fast_length(padded.shape[-1]))
+        return torch.fft.rfft2(self._taps(padded), s=grid), grid
+
+    def _taps(self, like: Tensor) -> Tensor:
+        """The kernel without its margin of zeros; at rank one the product of its filters, so that the SVD is exact."""
+        if self._layout.filters is None:
+            return self.kernel[self._layout.rows, self._layout.columns].to(like.dtype)
+        rows, columns = (torch.tensor(f.taps[::-1], dtype=like.dtype, device=like.device) for f in self._layout.filters)
+        return torch.outer(rows, columns)
+
+    def _point(self, like: Tensor) -> Tensor:
+        """What the circular blur makes of a point at pixel (0, 0) of an image of the size and dtype of ``like``."""
+        H, W = like.shape[-2:]
+        taps = self._taps(like)
+        row, column = (
+            torch.arange(n, device=like.device) - after for n, (_, after) in zip(taps.shape, self._layout.margins, strict=True)
+        )
+        wrapped = taps.new_zeros(H, taps.shape[1]).index_add(0, row % H, taps)
+        return wrapped.new_zeros(H, W).index_add(1, column % W, wrapped)
+
+    def svd(self, shape: Shape | None = None) -> SVD | None:
+        """In closed form for a circular blur, and for a kernel of rank one on images of at most 2048 pixels a side."""
+        shape = self.known_shape(shape, "svd")
+        if self.boundary == "circular":
+            return self._circular_svd(shape)
+        if self._layout.filters is None or max(shape) > LARGEST_SVD:
+            return None
+        filters = self._layout.filters
+
+        def factors(like: Tensor) -> tuple[Decomposition, Decomposition]:
+            rows, columns = (decompose(f, n, like.dtype, like.device) for f, n in zip(filters, shape[1:], strict=True))
+            return rows, columns
+
+        return separable_svd(factors, shape)
+
+    def _circular_svd(self, shape: Shape) -> SVD:
+        """``V`` is the Hartley transform, real and its own inverse; ``U`` is V with each frequency shifted in phase."""
+        C, H, W = shape
+        point = self._point(torch.empty(H, W, dtype=torch.float64, device=self.kernel.device))
+        s = torch.fft.fft2(point).abs()
+        transfer = torch.fft.rfft2(point)
+        seen = transfer.abs() > 1e-12 * s.max()
+        phase = torch.where(seen, transfer / transfer.abs().clamp(min=1e-300), 1)
+
+        def shifted(x: Tensor, phase: Tensor) -> Tensor:
+            return _by_parts(lambda part: _multiply(part, phase.to(part.dtype.to_complex())), x)
+
+        def image(c: Tensor) -> Tensor:
+            return _by_parts(_hartley, c.view(-1, C, H, W))
+
+        def coefficients(x: Tensor) -> Tensor:
+            return _by_parts(_hartley, x).flatten(1)
+
+        return SVD(
+            s.repeat(C, 1, 1).flatten(),
+            lambda c: shifted(image(c), phase),
+            lambda y: coefficients(shifted(y, phase.conj())),
+            image,
+            coefficients,
+        )
+
+    def extra_repr(self) -> str:
+        return ", ".join(filter(None, [f"kernel={tuple(self.kernel.shape)}, boundary={self.boundary!r}", super().extra_repr()]))
+
+
+def _refresh(operator: Blur, _: Any) -> None:
+    operator._refresh()
+
+
+def _layout(kernel: Tensor, boundary: str) -> _Layout:
+    kernel = kernel.detach().cpu()
+    spans, margins = [], []
+    for n, used in zip(kernel.shape, (kernel.any(1), kernel.any(0)), strict=True):
+        index = torch.cat([used.nonzero().flatten(), torch.tensor([n // 2])])  # the origin stays inside
+        first, last = int(index.min()), int(index.max())
+        spans.append(slice(first, last + 1))
+        margins.append((last - n // 2, n // 2 - first))
+    rows, columns = spans
+    U, s, Vh = torch.linalg.svd(kernel[rows, columns].double())
+    filters = None
+    if s[1:].sum() <= 10 * torch.finfo(kernel.dtype).eps * s[0]:
+        taps = (U[:, 0] * s[0].sqrt(), Vh[0] * s[0].sqrt())
+        vertical, horizontal = (
+            Filter(tuple(t.flip(0).tolist()), before, boundary) for t, (before, _) in zip(taps, margins, strict=True)
+        )
+        filters = (vertical, horizontal)
+    return _Layout(rows, columns, (margins[0], margins[1]), filters)
+
+
+def _by_parts(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """``f`` of a complex image, for a real linear ``f``, from its real and imaginary part."""
+    return torch.complex(f(x.real), f(x.imag)) if x.is_complex() else f(x)
+
+
+def _multiply(x: Tensor, transfer: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+    """The circular convolution of real images with a kernel of the given transform, on a ``grid`` at least as large."""
+    grid = grid or (x.shape[-2], x.shape[-1])
+    return torch.fft.irfft2(torch.fft.rfft2(x, s=grid) * transfer, s=grid)
+
+
+def _hartley(x: Tensor) -> Tensor:
+    X = torch.fft.fft2(x, norm="ortho")
+    return X.real - X.imag
+
+
+def _fast_length(n: int) -> int:
+    """The smallest length from ``n`` on without prime factors above 5."""
+    while True:
+        rest = n
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return n
+        n += 1

@@ -1,0 +1,120 @@
+"""``y = R x C^T``: operators that act on rows and columns apart, with the singular values of two small matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inverse.operators.base import SVD, LinearOperator, Shape
+from inverse.operators.filters import Decomposition
+from inverse.operators.noise import Noise
+
+__all__ = ["Separable", "separable_svd"]
+
+Factors = Callable[[Tensor], tuple[Decomposition, Decomposition]]
+
+
+def separable_svd(factors: Factors, shape: Shape) -> SVD:
+    """The SVD of ``R x C^T`` on images of ``shape`` (C, H, W), the same for every channel.
+
+    ``factors(like)`` gives the decompositions of R and C with their matrices on the device and in the dtype of ``like``.
+    Coefficients are images themselves: entry (c, i, j) belongs to the singular value ``s_i(R) s_j(C)``.
+    """
+    channels = shape[0]
+    R, C = factors(torch.zeros((), dtype=torch.float64))
+    s = torch.outer(R.s, C.s).repeat(channels, 1, 1).flatten()
+    grid = (channels, len(R.s), len(C.s))
+    rank = (R.U.shape[1], C.U.shape[1])
+
+    def Vh(x: Tensor) -> Tensor:
+        R, C = factors(x)
+        return (R.Vh @ x @ C.Vh.mT).flatten(1)
+
+    def V(c: Tensor) -> Tensor:
+        R, C = factors(c)
+        return R.Vh.mT @ c.view(-1, *grid) @ C.Vh
+
+    def Uh(y: Tensor) -> Tensor:
+        R, C = factors(y)
+        kept = R.U.mT @ y @ C.U
+        return torch.nn.functional.pad(kept, (0, grid[2] - rank[1], 0, grid[1] - rank[0])).flatten(1)
+
+    def U(c: Tensor) -> Tensor:
+        R, C = factors(c)
+        return R.U @ c.view(-1, *grid)[..., : rank[0], : rank[1]] @ C.U.mT
+
+    return SVD(s, U, Uh, V, Vh)
+
+
+class Separable(LinearOperator):
+    """``y = R x C^T`` on every channel; x (B, C, H, W), y (B, C, h, w).
+
+    Parameters
+    ----------
+    rows: R, real, (h, H), which mixes the rows of the image.
+    columns: C, real, (w, W), which mixes its columns.
+    cutoff: singular values of R and of C below this count as zero, in the operator itself.
+    """
+
+    rank = 3
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(
+        self, rows: Tensor, columns: Tensor, *, cutoff: float = 0.0, shape: Shape | None = None, noise: Noise | None = None
+    ) -> None:
+        super().__init__(shape, noise)
+        for name, matrix in (("rows", rows), ("columns", columns)):
+            if matrix.ndim != 2 or not matrix.is_floating_point():
+                raise ValueError(f"{name} must be a real matrix, got shape {tuple(matrix.shape)} of {matrix.dtype}")
+            kept = Decomposition.of(matrix, cutoff).matrix().to(matrix) if cutoff > 0 else matrix
+            self.register_buffer(name, kept)
+        self._refresh()
+        self.register_load_state_dict_post_hook(_refresh)
+        if self.domain is not None:
+            self.output_shape(self.domain)
+
+    def _refresh(self) -> None:
+        self._factors = (Decomposition.of(self.rows), Decomposition.of(self.columns))
+
+    def _apply_operator(self, x: Tensor) -> Tensor:
+        return self.rows.to(x.dtype) @ x @ self.columns.to(x.dtype).mT
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self.rows.to(y.dtype).mT @ y @ self.columns.to(y.dtype)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return self._mapped(shape, (self.rows.shape[1], self.columns.shape[1]), (self.rows.shape[0], self.columns.shape[0]))
+
+    def input_shape(self, shape: Shape) -> Shape:
+        return self._mapped(shape, (self.rows.shape[0], self.columns.shape[0]), (self.rows.shape[1], self.columns.shape[1]))
+
+    def _mapped(self, shape: Shape, taken: tuple[int, int], given: tuple[int, int]) -> Shape:
+        if tuple(shape[-2:]) != taken:
+            raise ValueError(f"{self!r} maps images of {taken[0]} x {taken[1]} pixels, got shape {tuple(shape)}")
+        return (*shape[:-2], *given)
+
+    def check_input(self, x: Tensor) -> None:
+        super().check_input(x)
+        self.output_shape(tuple(x.shape[1:]))
+
+    def check_output(self, y: Tensor) -> None:
+        super().check_output(y)
+        self.input_shape(tuple(y.shape[1:]))
+
+    def svd(self, shape: Shape | None = None) -> SVD:
+        def factors(like: Tensor) -> tuple[Decomposition, Decomposition]:
+            R, C = self._factors
+            return R.to(like), C.to(like)
+
+        return separable_svd(factors, self.known_shape(shape, "svd"))
+
+    def extra_repr(self) -> str:
+        return f"rows={tuple(self.rows.shape)}, columns={tuple(self.columns.shape)}"
+
+
+def _refresh(operator: Separable, _: Any) -> None:
+    operator._refresh()

@@ -1,0 +1,272 @@
+"""RED-Diff: posterior sampling as the optimisation of one image under a denoising regulariser."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from inverse.operators.base import LinearOperator, Operator
+from inverse.reconstruction import Reconstruction, Trace
+from inverse.samplers.optimizers import Adam, Implicit, Optimizer
+from prior.denoiser import Denoiser
+from prior.grids import leading
+from prior.randomness import NoiseSource
+from prior.schedules import DiscreteVP, Linear
+
+__all__ = ["WEIGHTINGS", "RedDiff"]
+
+Noise = Callable[[Tensor], Tensor]
+Progress = Callable[[int, int], None]
+
+WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "linear": lambda r: r,
+    "sqrt": torch.sqrt,
+    "square": torch.square,
+    "log": torch.log1p,
+    "trunc_linear": lambda r: r.clamp(max=1),
+    "power2over3": lambda r: r ** (2 / 3),
+    "const": torch.ones_like,
+    "bayes": lambda r: 1 / r,
+}
+"""``w`` as a function of ``r = sigma / alpha``: those of the paper (appendix), and ``bayes``, under which the prior term
+is minus the score of the prior smoothed to the level r, so that data and prior weigh as in Bayes' rule."""
+
+
+@dataclass(frozen=True)
+class _Likelihood:
+    """``weight |y - A(image(x))|^2 / 2``, with the residual in the network's units."""
+
+    model: Denoiser
+    A: Operator
+    y: Tensor
+    weight: float
+
+    @property
+    def scale(self) -> float:
+        low, high = self.model.data_range
+        return high - low
+
+    def gradient(self, x: Tensor) -> Tensor:
+        image = self.model.to_image(x)
+        if isinstance(self.A, LinearOperator):
+            return self.weight * self.scale * self.A.adjoint(self.A(image) - self.y)
+        with torch.enable_grad():
+            image.requires_grad_()
+            loss = (self.A(image) - self.y).abs().square().sum() / 2
+            (grad,) = torch.autograd.grad(loss, image)
+        return self.weight * self.scale * grad
+
+    def prox(self, x: Tensor, curvature: Tensor) -> Tensor:
+        if not isinstance(self.A, LinearOperator):
+            raise TypeError(f"an implicit step needs a linear operator, got {self.A!r}; use RedDiff.paper(), which takes any")
+        image = self.A.prox(self.model.to_image(x), self.y, curvature.flatten() / self.weight)
+        return self.model.to_network(image)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedDiff:
+    r"""Mardani, Song, Kautz & Vahdat, ICLR 2024, algorithm 1: a variational posterior with one image as its mean.
+
+    Minimises, one stochastic step a noise level, from noisy to clean, with ``x_t = alpha_t mu + sigma_t z``,
+
+        data_weight |y - A(mu)|^2 / 2  +  prior_weight  w(sigma_t / alpha_t)  <eps(x_t, t) - z, mu>
+
+    where the bracket's factor is held fixed: the network is evaluated once a step and never differentiated. With r the
+    noise level and D the denoised image, ``eps - z = (mu - D) / r``: the gradient pulls the image to its denoised self.
+
+    The defaults are the Bayesian weights and an implicit data step, for linear operators; ``RedDiff.paper()`` gives the
+    authors' own settings, for any operator.
+
+    Attributes
+    ----------
+    steps: network evaluations of one run.
+    levels: highest and lowest noise level, in the network's range, visited in equal steps of their logarithm; None
+        visits the leading grid of a discrete schedule, as the authors do. The lowest never falls below a third of the
+        noise in the measurement.
+    weighting: a name in ``WEIGHTINGS``.
+    prior_weight: lambda of the paper.
+    data_weight: v of the paper; None takes it from the operator's noise, 1 / (its variance), noise below
+        ``noise_floor`` (in [0, 1] images) counting as that.
+    reduction: "sum" over pixels, or "mean" over the measurement (data) and the image (prior), as the authors do.
+    optimizer: ``Implicit``, ``Adam`` or ``SGD``.
+    sigma_x0: spread of the variational distribution, as a noise added to mu before the forward process.
+    samples: posterior samples besides the estimate; each costs ``steps + resample_steps`` evaluations.
+    resample_level, resample_steps: of the alternative truths that the samples are made from, see ``draw``.
+    """
+
+    steps: int = 60
+    levels: tuple[float, float] | None = (2.0, 0.01)
+    weighting: str = "bayes"
+    prior_weight: float = 1.0
+    data_weight: float | None = None
+    noise_floor: float = 0.002
+    reduction: str = "sum"
+    optimizer: Optimizer = field(default_factory=Implicit)
+    sigma_x0: float = 0.0
+    samples: int = 0
+    resample_level: float = 1.0
+    resample_steps: int = 10
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if self.weighting not in WEIGHTINGS:
+            raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {self.weighting!r}")
+        if self.reduction not in ("sum", "mean"):
+            raise ValueError(f"reduction must be 'sum' or 'mean', got {self.reduction!r}")
+        if self.samples < 0:
+            raise ValueError(f"samples must not be negative, got {self.samples}")
+
+    @classmethod
+    def paper(cls, *, steps: int = 100, lr: float = 0.1, prior_weight: float = 0.25, samples: int = 0) -> RedDiff:
+        """The authors' defaults: means over pixels, Adam, ``w = sigma / alpha``, unit data weight, any operator.
+
+        Their operating points: lr 0.5 with prior_weight 0.25; for noisy inpainting lr 0.25 with prior_weight 1.
+        """
+        return cls(
+            steps=steps, levels=None, weighting="linear", prior_weight=prior_weight, data_weight=1.0, reduction="mean",
+            optimizer=Adam(lr=lr), samples=samples,
+        )  # fmt: skip
+
+    def reconstruct(
+        self, model: Denoiser, A: Operator, y: Tensor, *, seed: int = 0, progress: Progress | None = None
+    ) -> Reconstruction:
+        """The reconstruction of the measurement ``y`` (B, ...), taken by ``A`` of images (B, C, H, W) in [0, 1].
+
+        The same seed gives the same bytes, and a batch equals its members. ``progress(done, total)`` is called after
+        every network evaluation. Raises ``ValueError`` where ``y`` does not fit the operator or is not finite.
+        """
+        began = time.perf_counter()
+        _check_measurement(A, y)
+        total = self.steps + self.samples * (self.steps + self.resample_steps)
+        done = 0
+
+        def count() -> None:
+            nonlocal done
+            done += 1
+            if progress is not None:
+                progress(done, total)
+
+        with torch.no_grad():
+            times = self.times(model, A, y)
+            total = len(times) + self.samples * (len(times) + self.resample_steps)
+            mu, trace = self.run(model, A, y, self.start(model, A, y), times, NoiseSource(seed), count)
+            samples = [self.draw(model, A, y, mu, times, seed + 1 + s, count) for s in range(self.samples)]
+            estimate = model.to_image(mu)
+        return Reconstruction(
+            estimate=estimate,
+            samples=torch.stack(samples) if samples else estimate.new_empty((0, *estimate.shape)),
+            measurement=y,
+            operator=A,
+            network_calls=done,
+            seconds=time.perf_counter() - began,
+            settings={"sampler": "RedDiff", "seed": seed, **_plain(self)},
+            trace=trace,
+        )
+
+    def times(self, model: Denoiser, A: Operator, y: Tensor) -> list[float]:
+        """The times visited, from noisy to clean."""
+        if self.levels is None:
+            if isinstance(model.schedule, DiscreteVP):
+                return leading(model.schedule, self.steps)[:-1].tolist()
+            levels = Linear().level(leading(Linear(), self.steps)[:-1])
+        else:
+            high, low = self.levels
+            low_range, high_range = model.data_range
+            low = max(low, self._noise(A, y) * (high_range - low_range) / 3)
+            levels = torch.logspace(math.log10(high), math.log10(min(low, high)), self.steps, dtype=torch.float64)
+        return model.schedule.time(levels).tolist()
+
+    def start(self, model: Denoiser, A: Operator, y: Tensor) -> Tensor:
+        """Where the optimisation begins: ``A^+ y`` (Wiener-regularised against the noise), in the network's range."""
+        if not isinstance(A, LinearOperator):
+            raise TypeError(f"{A!r} has no pseudo-inverse to start from; call run() with a start of your own")
+        grey = torch.full_like(A.adjoint(y).real, 0.5)
+        return model.to_network(A.prox(grey, y, max(self._noise(A, y), self.noise_floor) ** 2 / 0.25**2))
+
+    def _noise(self, A: Operator, y: Tensor) -> float:
+        return float(A.noise.std(y).square().mean().sqrt())
+
+    def run(
+        self, model: Denoiser, A: Operator, y: Tensor, mu: Tensor, times: list[float], noise: Noise,
+        tick: Callable[[], None] = lambda: None,
+    ) -> tuple[Tensor, Trace]:  # fmt: skip
+        """Optimise from ``mu``, in the network's range: one network evaluation and two draws of ``noise`` a time."""
+        data = self._likelihood(model, A, y)
+        state = self.optimizer.init(mu)
+        levels, residuals = [], []
+        for t in times:
+            mu, state = self.step(model, data, mu, t, noise, state)
+            tick()
+            levels.append(float(model.schedule.level(t)))
+            residuals.append(float((A(model.to_image(mu)) - y).abs().square().mean()))
+        return mu, Trace(tuple(times), tuple(levels), tuple(residuals))
+
+    def step(
+        self, model: Denoiser, data: _Likelihood, mu: Tensor, t: float, noise: Noise, state: object
+    ) -> tuple[Tensor, object]:
+        """One step at time ``t``; z0 is drawn before z, also where ``sigma_x0`` is zero."""
+        z0, z = noise(mu), noise(mu)
+        p = model(model.noised(mu + self.sigma_x0 * z0, z, t), t)
+        r = p.sigma / p.alpha
+        weight = self.prior_weight * WEIGHTINGS[self.weighting](r)
+        if self.reduction == "mean":
+            weight = weight / mu[0].numel()
+        return self.optimizer.step(mu, weight * (p.eps - z), weight / r, data, state)
+
+    def _likelihood(self, model: Denoiser, A: Operator, y: Tensor) -> _Likelihood:
+        low, high = model.data_range
+        weight = self.data_weight
+        if weight is None:
+            weight = 1 / (max(self._noise(A, y), self.noise_floor) * (high - low)) ** 2
+        return _Likelihood(model, A, y, weight / (y[0].numel() if self.reduction == "mean" else 1))
+
+    def draw(
+        self, model: Denoiser, A: Operator, y: Tensor, mu: Tensor, times: list[float], seed: int, tick: Callable[[], None]
+    ) -> Tensor:
+        """One posterior sample, in [0, 1], by perturbation (Matheron's rule; Papandreou & Yuille 2010).
+
+        An alternative truth is drawn from the prior, measured with fresh noise and reconstructed in the same way; what
+        that reconstruction got wrong is what this one may have got wrong, so ``sample = mu + truth' - mu'``. Exact for
+        a Gaussian prior. The alternative truth is the estimate, noised to ``resample_level`` and denoised again along
+        the ancestral chain: with the prior's highest level an unconditional sample, with less a variation of the estimate.
+        """
+        noise = NoiseSource(seed)
+        truth = self._resample(model, mu, noise, tick)
+        image = model.to_image(truth)
+        clean = A(image)
+        measured = torch.cat([A.noise.sample(c[None], torch.Generator().manual_seed(seed)) for c in clean])
+        again, _ = self.run(model, A, measured, self.start(model, A, measured), times, noise, tick)
+        return model.to_image(mu + truth - again)
+
+    def _resample(self, model: Denoiser, mu: Tensor, noise: Noise, tick: Callable[[], None]) -> Tensor:
+        low = float(model.schedule.level(model.schedule.t_min))
+        levels = torch.logspace(math.log10(self.resample_level), math.log10(low), self.resample_steps + 1, dtype=torch.float64)
+        x = mu + levels[0].to(mu.dtype) * noise(mu)  # in units of x / alpha, at noise level `levels[0]`
+        for r, r_next in zip(levels[:-1].tolist(), [*levels[1:-1].tolist(), 0.0], strict=True):
+            t = model.schedule.time(r)
+            alpha, _, _ = model.coefficients(x, t)
+            x0 = model(alpha * x, t).x0
+            tick()
+            # ancestral: q(x_next | x, x0) for a variance-exploding chain
+            keep = r_next**2 / r**2
+            x = x0 + keep * (x - x0) + r_next * math.sqrt(1 - keep) * noise(x)
+        return x
+
+
+def _plain(sampler: RedDiff) -> dict[str, object]:
+    settings = {f.name: getattr(sampler, f.name) for f in dataclasses.fields(sampler)}
+    return {name: repr(value) if dataclasses.is_dataclass(value) else value for name, value in settings.items()}
+
+
+def _check_measurement(A: Operator, y: Tensor) -> None:
+    if isinstance(A, LinearOperator):
+        A.check_output(y)
+    if not bool(torch.isfinite(y).all()):
+        raise ValueError(f"y must be finite, got {int((~torch.isfinite(y)).sum())} values that are NaN or infinite")

@@ -1,0 +1,5 @@
+"""``python -m posterior``."""
+
+from posterior.cli import main
+
+main()

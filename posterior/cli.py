@@ -1,0 +1,82 @@
+"""The command line ``posterior``: its commands, and what becomes of errors.
+
+Nothing heavy is imported here or in the command modules: torch and the library wait until a command runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from posterior import __version__
+from posterior.commands import demo, restore, train, weights
+from posterior.errors import one_line
+
+__all__ = ["app", "main"]
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """The group of commands; bad input ends as one line on stderr and exit code 2, a bug as a traceback."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        try:
+            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except Exception as error:
+            message = one_line(error)
+            if message is None:
+                raise
+            typer.echo(f"error: {message}", err=True)
+            code = BAD_INPUT
+        if code == INTERRUPTED:
+            typer.echo("error: interrupted", err=True)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+app = typer.Typer(
+    cls=Commands,
+    name="posterior",
+    help="Restore images: a prior and a measurement give the posterior.",
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"posterior {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _posterior(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+for _commands in (restore, weights, train, demo):
+    _commands.add_to(app)
+
+
+def main() -> None:
+    """Run the command line with the arguments of the process."""
+    app(prog_name="posterior")

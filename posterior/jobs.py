@@ -1,0 +1,198 @@
+"""Jobs: a task over a file or a folder of files, from reading to writing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import prior
+from inverse import RedDiff
+from posterior.commands.options import Device, Options
+from posterior.errors import one_line
+from posterior.images import FORMATS, Picture, check_format, encode, read, write_atomically
+from posterior.restoration import Restored, restore
+from posterior.tasks import Task
+from posterior.tiles import Tiling
+from prior.denoiser import Denoiser
+
+__all__ = ["STD_WHITE", "Failure", "Outcome", "Result", "run"]
+
+STD_WHITE = 0.25  # the standard deviation that is white in a .std.png: about that of a photograph's pixels
+
+Progress = Callable[[float, float], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One restored file, as reports and ``--json`` give it."""
+
+    input: str
+    output: str
+    std: str | None
+    height: int
+    width: int
+    channels: int
+    bits: int
+    model: str
+    operator: str
+    residual_ratio: float | None
+    network_calls: int
+    seconds: float
+    tiles: int
+    settings: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One file of a folder that could not be restored, and why."""
+
+    input: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job."""
+
+    results: tuple[Result, ...]
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Item:
+    source: Path
+    target: Path
+    name: Path  # relative to the folder given
+
+    @property
+    def std(self) -> Path:
+        return self.target.with_name(f"{self.target.name}.std.png")
+
+    @property
+    def report(self) -> Path:
+        return self.target.with_name(f"{self.target.name}.json")
+
+
+def run(task: Task, source: Path, target: Path, options: Options, progress: Progress | None = None) -> Outcome:
+    """Restore the file ``source`` to the file ``target``, or every image of the folder ``source`` to the folder ``target``.
+
+    One file that fails raises its error. In a folder the others go on, and the failures are in the outcome.
+    """
+    items = _folder(source, target) if source.is_dir() else [_single(source, target)]
+    if not source.is_dir():
+        _check_free(items[0], options)
+    tiling = Tiling(tile=options.tile, overlap=options.overlap, above=options.tile_above)
+    model = prior.load(options.model, weights=options.weights).to(_device(options.device))
+    results, failures = [], []
+    for index, item in enumerate(items):
+
+        def step(done: int, total: int, index: int = index) -> None:
+            if progress is not None:
+                progress(index + done / total, len(items))
+
+        try:
+            results.append(_process(task, item, model, tiling, options, step))
+        except Exception as error:
+            message = one_line(error)
+            if message is None or not source.is_dir():
+                raise
+            failures.append(Failure(str(item.source), message))
+    return Outcome(tuple(results), tuple(failures))
+
+
+def _process(
+    task: Task, item: _Item, model: Denoiser, tiling: Tiling, options: Options, step: Callable[[int, int], None]
+) -> Result:
+    _check_free(item, options)
+    picture = read(item.source, max_megapixels=options.max_megapixels)
+    check_format(item.target, picture)
+    problem = task(picture, item.name)
+    height, width = (side * problem.scale for side in picture.size)
+    if height * width > options.max_megapixels * 1e6:
+        raise ValueError(
+            f"{item.source}: the result, {width} x {height}, would have more than the {options.max_megapixels:g} "
+            "megapixels of --max-megapixels"
+        )
+    sampler = RedDiff(samples=options.samples)
+    if options.steps is not None:
+        sampler = dataclasses.replace(sampler, steps=options.steps)
+    restored = restore(problem, model, sampler, tiling, seed=options.seed, progress=step)
+    result = _result(item, restored, options)
+    _save(item, restored, result, options)
+    return result
+
+
+def _result(item: _Item, restored: Restored, options: Options) -> Result:
+    picture = restored.picture
+    return Result(
+        input=str(item.source),
+        output=str(item.target),
+        std=None if restored.std is None else str(item.std),
+        height=picture.size[0],
+        width=picture.size[1],
+        channels=len(picture.colour) + (picture.alpha is not None),
+        bits=picture.depth,
+        model=options.model if options.weights is None else f"{options.model} ({options.weights})",
+        operator=restored.operator,
+        residual_ratio=restored.residual_ratio,
+        network_calls=restored.network_calls,
+        seconds=round(restored.seconds, 3),
+        tiles=restored.tiles,
+        settings=restored.settings,
+    )
+
+
+def _save(item: _Item, restored: Restored, result: Result, options: Options) -> None:
+    files = [(item.target, encode(restored.picture, item.target.suffix))]
+    if restored.std is not None:
+        files.append((item.std, encode(Picture(colour=restored.std / STD_WHITE, depth=16), ".png")))
+    if options.report:
+        files.append((item.report, (json.dumps(dataclasses.asdict(result), indent=2, default=str) + "\n").encode()))
+    item.target.parent.mkdir(parents=True, exist_ok=True)
+    for path, data in files:
+        write_atomically(path, data)
+
+
+def _single(source: Path, target: Path) -> _Item:
+    if not source.is_file():
+        raise FileNotFoundError(f"{source}: there is no such file or folder")
+    if target.is_dir():
+        raise ValueError(f"{target} is a folder, but {source} is a file; give the output a file name")
+    check_format(target)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{target.parent}: there is no such folder to write {target.name} to")
+    return _Item(source, target, Path(source.name))
+
+
+def _folder(source: Path, target: Path) -> list[_Item]:
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"{target} is a file, but {source} is a folder; give the output a folder name")
+    paths = [p for p in _images(source) if target.resolve() == source.resolve() or target.resolve() not in p.resolve().parents]
+    if not paths:
+        raise ValueError(f"{source}: no image in this folder; suffixes read are {', '.join(FORMATS)}")
+    return [_Item(p, target / p.relative_to(source), p.relative_to(source)) for p in paths]
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    return (p for p in sorted(folder.rglob("*")) if p.is_file() and p.suffix.lower() in FORMATS and not p.name.startswith("."))
+
+
+def _check_free(item: _Item, options: Options) -> None:
+    written = [item.target, *([item.std] if options.samples > 1 else []), *([item.report] if options.report else [])]
+    for path in written:
+        if path.exists() and not options.overwrite:
+            raise FileExistsError(f"{path} is there already; --overwrite replaces it")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise PermissionError(f"{path} must not be written to")
+
+
+def _device(device: Device) -> torch.device:
+    if device is Device.cuda and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch finds no CUDA device; use cpu or auto")
+    return torch.device("cuda" if device is not Device.cpu and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,104 @@
+"""Restoring one picture: the sampler, tile by tile where the picture is large."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from inverse import RedDiff
+from posterior.images import Picture
+from posterior.tasks import Problem
+from posterior.tiles import Tiling, Window
+from prior.denoiser import Denoiser
+
+__all__ = ["Restored", "restore"]
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Restored:
+    """A restored picture and its evidence.
+
+    Attributes
+    ----------
+    picture: the estimate, ready to save.
+    std: standard deviation of the samples over channels and samples, (1, H, W), or None.
+    operator: the forward model (of the first tile), as it prints itself.
+    residual_ratio: RMS of ``y - A(estimate)`` over the noise, over all tiles; None without noise.
+    network_calls, seconds: of all tiles.
+    tiles: how many there were.
+    settings: of the sampler.
+    """
+
+    picture: Picture
+    std: Tensor | None
+    operator: str
+    residual_ratio: float | None
+    network_calls: int
+    seconds: float
+    tiles: int
+    settings: dict[str, object]
+
+
+def restore(
+    problem: Problem,
+    model: Denoiser,
+    sampler: RedDiff,
+    tiling: Tiling,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Restored:
+    """Solve ``problem`` with ``model`` on the device of its weights; tile number k is drawn with ``seed + k``."""
+    size = problem.measurement.shape[-2], problem.measurement.shape[-1]
+    tiling = tiling.reaching(problem.reach) if problem.tiled else Tiling(tile=0)
+    operators = [problem.operator(window) for window in tiling.windows(size, scale=problem.scale)]  # all, to fail early
+    done: list[_Tile] = []
+
+    def one(window: Window) -> Tensor:
+        def report(step: int, steps: int) -> None:
+            if progress is not None:
+                progress(len(done) * steps + step, len(operators) * steps)
+
+        y = window.crop(problem.measurement).to(_device(model))
+        operator = operators[len(done)].to(y.device)
+        out = sampler.reconstruct(model, operator, y, seed=seed + len(done), progress=report)
+        done.append(_Tile(y.numel(), out.residual_ratio, out.network_calls, out.seconds))
+        settings.update(out.settings)
+        return torch.stack([out.estimate[0], torch.zeros_like(out.estimate[0]) if out.std is None else out.std[0]]).cpu()
+
+    settings: dict[str, object] = {}
+    estimate, std = tiling.map(one, size, scale=problem.scale)
+    return Restored(
+        picture=problem.finish(estimate),
+        std=std.square().mean(0, keepdim=True).sqrt() if sampler.samples > 1 else None,
+        operator=repr(operators[0]),
+        residual_ratio=_overall(done),
+        network_calls=sum(tile.network_calls for tile in done),
+        seconds=sum(tile.seconds for tile in done),
+        tiles=len(done),
+        settings=settings | {"seed": seed},
+    )
+
+
+@dataclass(frozen=True)
+class _Tile:
+    values: int
+    residual_ratio: float | None
+    network_calls: int
+    seconds: float
+
+
+def _device(model: Denoiser) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def _overall(tiles: list[_Tile]) -> float | None:
+    squares = [tile.values * tile.residual_ratio**2 for tile in tiles if tile.residual_ratio is not None]
+    if len(squares) < len(tiles):
+        return None
+    return (sum(squares) / sum(tile.values for tile in tiles)) ** 0.5

@@ -1,0 +1,12 @@
+from . import checkpoints as checkpoints
+from . import data as data
+from . import grids as grids
+from . import losses as losses
+from . import networks as networks
+from . import registry as registry
+from . import samplers as samplers
+from . import schedules as schedules
+from . import training as training
+from .denoiser import Denoiser as Denoiser
+from .denoiser import Prediction as Prediction
+from .registry import load as load

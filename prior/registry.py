@@ -1,0 +1,164 @@
+"""The weights registry: what ships, how it was made, what it reaches, and that the file is the one that was measured.
+
+``registry.yaml`` beside the weights holds one card a model. Loading builds the denoiser from the card, checks the file's
+hash and reads it with safetensors; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from prior.denoiser import Denoiser
+
+__all__ = ["Card", "build", "cards", "export", "load", "verify"]
+
+WEIGHTS = Path(__file__).parent / "weights"
+BUILDABLE = ("prior.", "restore.", "medical.", "timeseries.")  # the packages a card may name classes of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """Everything that is known of one set of weights."""
+
+    name: str
+    summary: str
+    file: str
+    sha256: str
+    parameters: int
+    denoiser: dict[str, Any]
+    made_by: str
+    data: str
+    licence: str
+    compute: str
+    figures: dict[str, Any]
+
+    @property
+    def path(self) -> Path:
+        """The file of the weights."""
+        return WEIGHTS / self.file
+
+    @property
+    def mebibytes(self) -> float:
+        """Size of the file."""
+        return self.path.stat().st_size / 2**20
+
+
+def cards() -> dict[str, Card]:
+    """All embedded weights, by name."""
+    entries = yaml.safe_load((WEIGHTS / "registry.yaml").read_text(encoding="utf-8"))
+    required = {f.name for f in fields(Card)} - {"name"}
+    for name, entry in entries.items():
+        if set(entry) != required:
+            difference = ", ".join(sorted(set(entry) ^ required))
+            raise ValueError(f"registry entry {name}: these fields are missing or unknown: {difference}")
+    return {name: Card(name=name, **entry) for name, entry in entries.items()}
+
+
+def card(name: str) -> Card:
+    """The card called ``name``; ``ValueError`` lists the known names."""
+    known = cards()
+    if name not in known:
+        raise ValueError(f"unknown model {name!r}: known are {', '.join(known)}")
+    return known[name]
+
+
+def verify(name: str) -> None:
+    """Raise ``ValueError`` unless the file of ``name`` is there and has the hash that its card states."""
+    entry = card(name)
+    if not entry.path.is_file():
+        raise ValueError(f"weights of {name}: {entry.path} is missing; install the package again")
+    found = hashlib.sha256(entry.path.read_bytes()).hexdigest()
+    if found != entry.sha256:
+        raise ValueError(f"weights of {name}: {entry.path} is corrupt: sha256 is {found[:12]}..., must be {entry.sha256[:12]}...")
+
+
+def build(spec: Any) -> Any:
+    """An object from its ``{class_path, init_args}`` description, nested ones included; only this project's classes."""
+    if isinstance(spec, list):
+        return [build(item) for item in spec]
+    if not isinstance(spec, dict):
+        return spec
+    if "class_path" not in spec:
+        return {key: build(value) for key, value in spec.items()}
+    path = str(spec["class_path"])
+    module, _, cls = path.rpartition(".")
+    if not path.startswith(BUILDABLE):
+        raise ValueError(f"class_path must be within {', '.join(BUILDABLE)}; got {path}")
+    return getattr(importlib.import_module(module), cls)(**build(spec.get("init_args", {})))
+
+
+def load(name: str, *, weights: str | Path | None = None) -> Denoiser:
+    """The denoiser called ``name``, in evaluation mode, float32, on the CPU.
+
+    Embedded models (``prior.registry.cards()``) come with their weights; ``weights`` replaces them with a file of the
+    same network: an exported ``.safetensors`` or a training checkpoint ``.ckpt``. The released guided-diffusion models
+    (``prior.checkpoints.released()``) load from the file given as ``weights``.
+
+    Raises ``ValueError`` for an unknown name and for a file that is corrupt or of another network, and
+    ``FileNotFoundError`` where ``weights`` is not there.
+    """
+    from prior import checkpoints
+
+    if name in checkpoints.released():
+        if weights is None:
+            raise ValueError(f"{name} does not ship: give weights=, the file {checkpoints.released()[name].file}")
+        return checkpoints.load_adm(weights)
+    if name not in cards():
+        raise ValueError(f"unknown model {name!r}: known are {', '.join([*cards(), *checkpoints.released()])}")
+    entry = card(name)
+    if weights is None:
+        verify(name)
+    model = build(entry.denoiser)
+    state = read_state(entry.path if weights is None else Path(weights))
+    wanted, found = set(model.state_dict()), set(state)
+    if wanted != found:
+        odd = sorted(wanted ^ found)[0]
+        raise ValueError(f"{weights or entry.path} does not fit {name}: {odd} is {'missing' if odd in wanted else 'not expected'}")
+    model.load_state_dict({key: value.float() for key, value in state.items()})
+    return model.eval().requires_grad_(False)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The denoiser's tensors in an exported ``.safetensors`` or in a training ``.ckpt`` (its averaged weights)."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise FileNotFoundError(f"weights: there is no file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except (SafetensorError, RuntimeError, EOFError, KeyError, ValueError, OSError, ImportError) as error:
+        raise ValueError(f"weights: {path} cannot be read ({type(error).__name__}); it is corrupt or of another kind") from error
+    except Exception as error:
+        # an unpickling error: torch's restricted reader refuses what is not plain tensors
+        raise ValueError(f"weights: {path} holds more than tensors and is not opened") from error
+    return {key.removeprefix("denoiser."): value for key, value in state.items() if key.startswith("denoiser.")}
+
+
+def export(name: str, checkpoint: str | Path, *, to: str | Path | None = None) -> str:
+    """Write the averaged weights of a training checkpoint as float16 safetensors, atomically; returns the sha256.
+
+    ``to`` defaults to the file of the card ``name``, whose hash must then be entered in ``registry.yaml``.
+    """
+    import os
+
+    from safetensors.torch import save
+
+    entry = card(name)
+    path = Path(to) if to is not None else entry.path
+    state = {key: value.half().contiguous() for key, value in sorted(read_state(Path(checkpoint)).items())}
+    data = save(state)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,217 @@
+"""The image-space operators against the numbers of the RED-Diff, DPS and DDNM repositories."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from inverse.operators import (
+    Blur,
+    Downsample,
+    Grayscale,
+    Identity,
+    Inpaint,
+    LinearOperator,
+    Poisson,
+    Sample,
+    ddrm,
+    kernels,
+    masks,
+    resize,
+)
+from inverse.operators.resize import resize_matrix
+from tests.parity.cases import Case, needs_parity, parity_cases
+from tests.parity.pending import is_pending_operator
+
+pytestmark = needs_parity("reddiff")
+
+TOLERANCE = 1e-5
+TOLERANCE_PINV = 2e-4  # of the operators with small singular values, inverted in float32 by the official code
+
+
+def close(got: Tensor, wanted: Tensor, tolerance: float = TOLERANCE) -> None:
+    torch.testing.assert_close(got.reshape(wanted.shape).to(wanted), wanted, atol=tolerance, rtol=0)
+
+
+def linear(case: Case, name: str, A: LinearOperator, tolerance_pinv: float = TOLERANCE) -> None:
+    """Forward, adjoint and pseudo-inverse, as far as they are stored."""
+    x, y = case["x"], case[f"{name}/y"]
+    measured = A(x)
+    close(measured, y)
+    if f"{name}/Ht_v" in case:
+        close(A.adjoint(case[f"{name}/v"].view_as(measured)), case[f"{name}/Ht_v"])
+    close(A.pinv(y.view_as(measured)), case[f"{name}/pinv_y"], tolerance_pinv)
+
+
+def shape_of(case: Case) -> tuple[int, ...]:
+    return tuple(case["x"].shape[1:])
+
+
+def deno(case: Case, name: str, _: re.Match[str]) -> None:
+    linear(case, name, Identity())
+
+
+def sr(case: Case, name: str, match: re.Match[str]) -> None:
+    linear(case, name, Downsample.area(int(match[1])))
+
+
+def bicubic(case: Case, name: str, match: re.Match[str]) -> None:
+    linear(case, name, ddrm.bicubic(int(match[1]), shape_of(case)), TOLERANCE_PINV)
+
+
+def color(case: Case, name: str, _: re.Match[str]) -> None:
+    linear(case, name, Grayscale())
+
+
+TAPS = {"uni": ddrm.uniform_taps, "gauss": ddrm.gaussian_taps}
+
+
+def deblur_matrix(case: Case, name: str, match: re.Match[str]) -> None:
+    close(ddrm.deblur(TAPS[match[1]](), shape_of(case)).rows, case[f"{name}/kernel_matrix"])
+
+
+def deblur_corrected(case: Case, name: str, match: re.Match[str]) -> None:
+    linear(case, name, ddrm.deblur(TAPS[match[1]](), shape_of(case)), TOLERANCE_PINV)
+
+
+def sample(case: Case, name: str, _: re.Match[str]) -> None:
+    linear(case, name, Sample(case[f"{name}/dense_masks"][0].view(shape_of(case))))
+
+
+def masked(case: Case, name: str, _: re.Match[str]) -> None:
+    dense = case[f"{name}/dense_masks"]
+    for member, index in enumerate(case.meta["cases"][name]["indices"]):
+        A = Inpaint(dense[index % len(dense)].view(shape_of(case)))
+        y = A(case["x"][member : member + 1])
+        close(y, case[f"{name}/y"][member : member + 1], 0)
+        close(A.pinv(y), case[f"{name}/pinv_y"][member : member + 1], 0)
+
+
+def compose(case: Case, name: str, _: re.Match[str]) -> None:
+    factor = int(re.search(r"sr(\d+) then in2", case.meta["cases"][name]["rule"])[1])
+    B = Downsample.area(factor)
+    dense = case[f"{name}/dense_masks"]
+    small = B.output_shape(shape_of(case))
+    for member in range(len(case["x"])):
+        A = Inpaint(dense[member % len(dense)].view(small)) @ B
+        y = A(case["x"][member : member + 1])
+        close(y, case[f"{name}/y"][member : member + 1])
+        # pseudo-inverses in reverse order: that of the whole, since the blocks of B do not overlap
+        close(A.pinv(y), case[f"{name}/pinv_y"][member : member + 1])
+
+
+def maskfile(case: Case, name: str, _: re.Match[str]) -> None:
+    shape = tuple(case.meta["maskfile"]["shape"])
+    got = masks.unpack(case[f"{name}/m"], shape)
+    assert torch.equal(got, case["inp/dense_masks"].bool())
+    assert np.packbits(got.numpy()).tolist() == case[f"{name}/m"].int().tolist()
+
+
+def resizer(case: Case, name: str, _: re.Match[str]) -> None:
+    scale = case.meta["cases"][name]["scale"]
+    x, y = case["x"], case[f"{name}/y"]
+    for axis in (0, 1):
+        index, weight = case[f"{name}/fov{axis}"], case[f"{name}/w{axis}"]
+        table = torch.zeros(index.shape[1], x.shape[-2 + axis]).scatter_add(1, index.T, weight.T)
+        close(resize_matrix(x.shape[-2 + axis], scale), table, 5e-4)  # the table is stored in float16
+    close(resize(x, scale), y)
+    if scale < 1:
+        close(Downsample.bicubic(round(1 / scale))(x), y)
+
+
+def gaussian_blur(case: Case, name: str, _: re.Match[str]) -> None:
+    meta = case.meta["cases"][name]
+    kernel = kernels.gaussian_kernel(meta["std"])
+    margin = (meta["kernel_size"] - len(kernel)) // 2
+    stored = case[f"{name}/kernel"][0, 0]
+    close(torch.nn.functional.pad(kernel, (margin,) * 4), stored)
+    close(Blur.gaussian(meta["std"])(case["x"]), case[f"{name}/y"])
+    close(Blur(stored)(case["x"]), case[f"{name}/y"])
+
+
+def motion_blur(case: Case, name: str, _: re.Match[str]) -> None:
+    kernel = case[f"{name}/kernel"].flip(0, 1)  # stored for a correlation
+    close(Blur(kernel)(case["x"]), case[f"{name}/y"])
+
+
+def mask_random(case: Case, name: str, _: re.Match[str]) -> None:
+    meta = case.meta["cases"][name]
+    got = masks.dps_random_mask(meta["image_size"], tuple(meta["mask_prob_range"]), seed=meta["numpy_seed"])
+    close(got, case[name], 0)
+
+
+def mask_box(case: Case, name: str, _: re.Match[str]) -> None:
+    meta = case.meta["cases"][name]
+    got = masks.dps_box_mask(
+        meta["image_size"], tuple(meta["mask_len_range"]), margin=tuple(meta["margin"]), seed=meta["numpy_seed"]
+    )
+    close(got, case[name], 0)
+
+
+def poisson(case: Case, name: str, _: re.Match[str]) -> None:
+    meta = case.meta["cases"][name]
+    noise = Poisson(peak=255 * meta["rate"])
+    photons = noise.photons(((case["x"] + 1) / 2).clamp(0, 1))
+    counts = np.random.RandomState(meta["numpy_seed"]).poisson(photons.numpy())
+    y = torch.from_numpy(counts).float() / noise.peak
+    close((2 * y - 1).clamp(-1, 1), case[f"{name}/y"])
+
+
+CHECKS: dict[str, Callable[[Case, str, re.Match[str]], None]] = {
+    r"deno": deno,
+    r"sr(\d+)": sr,
+    r"bicubic(\d+)": bicubic,
+    r"color": color,
+    r"deblur_(uni|gauss)": deblur_matrix,
+    r"deblur_(uni|gauss)_corrected": deblur_corrected,
+    r"inp": sample,
+    r"in2": masked,
+    r"compose": compose,
+    r"maskfile": maskfile,
+    r"resizer_(down|up)\d+": resizer,
+    r"gaussian_blur": gaussian_blur,
+    r"motion_blur": motion_blur,
+    r"mask_random": mask_random,
+    r"mask_box": mask_box,
+    r"poisson": poisson,
+}
+"""Operators by the full name of their sub-case."""
+
+
+def sub_cases(case: Case) -> list[str]:
+    """The names in the JSON and the first parts of the tensors' names; ``x`` is the image of all."""
+    return sorted({*case.meta["cases"], *(key.split("/")[0] for key in case.tensors)} - {"x"})
+
+
+ALL = [
+    pytest.param(case, name, id=f"{case}-{name}")
+    for kind in ("ops_svd", "ops_misc")
+    for case in parity_cases("reddiff", kind)
+    for name in sub_cases(case)
+]
+
+
+@pytest.mark.parametrize("case, name", ALL)
+def test_operator(case: Case, name: str) -> None:
+    found = [(check, match) for pattern, check in CHECKS.items() if (match := re.fullmatch(pattern, name))]
+    if not found and is_pending_operator(name):
+        return
+    assert len(found) == 1, f"{case}: no test knows the operator {name!r}, and it is not pending"
+    check, match = found[0]
+    check(case, name, match)
+
+
+def test_nothing_built_is_pending() -> None:
+    both = [p.values[1] for p in ALL if any(re.fullmatch(q, p.values[1]) for q in CHECKS) and is_pending_operator(p.values[1])]
+    assert both == []
+
+
+def test_an_unknown_operator_fails() -> None:
+    case = Case("none", "reddiff", "ops_svd", parity_cases("reddiff")[0].folder)
+    with pytest.raises(AssertionError, match="no test knows the operator 'radon'"):
+        test_operator(case, "radon")
