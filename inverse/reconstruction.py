@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from inverse.operators.base import LinearOperator, Operator
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Reconstruction", "Trace"]
 
@@ -77,10 +82,37 @@ class Reconstruction:
         spread: the projection ``A^+ A`` for a noiseless measurement, and otherwise only those directions in which the
         measurement says more than the prior. Raises ``TypeError`` for a nonlinear operator, which has no such split.
         """
+        measured = self._project(self.estimate)
+        return measured, self.estimate - measured
+
+    def measured_share(self, *, seed: int = 0) -> float | None:
+        """Share of the image's degrees of freedom that the measurement fixes; the prior has to supply the others.
+
+        The trace of the split's ``(A^H A + rho)^-1 A^H A`` over its size, estimated with one random probe (Hutchinson
+        1990): 0.2 where one pixel in five is seen, 1 / 16 for a reduction by four. None for a nonlinear operator.
+        """
+        if not isinstance(self.operator, LinearOperator):
+            return None
+        probe = torch.randint(0, 2, self.estimate.shape, generator=torch.Generator().manual_seed(seed))
+        probe = (2 * probe - 1).to(self.estimate)
+        return float((probe.conj() * self._project(probe)).real.mean())
+
+    def _project(self, x: Tensor) -> Tensor:
         if not isinstance(self.operator, LinearOperator):
             raise TypeError(f"the split into measured and filled needs a linear operator, got {self.operator!r}")
         noise = self.operator.noise.std(self.measurement).square().mean().sqrt()
         rho = max(float(noise) / PRIOR_STD, 1e-3) ** 2
         with torch.no_grad():
-            measured = self.operator.prox(torch.zeros_like(self.estimate), self.operator(self.estimate), rho)
-        return measured, self.estimate - measured
+            return self.operator.prox(torch.zeros_like(x), self.operator(x), rho)
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write a folder of pictures, arrays and a record, or the estimate alone as ``.png``; see :mod:`inverse.saving`."""
+        from inverse.saving import save
+
+        return save(self, path, overwrite=overwrite)
+
+    def draw(self, member: int = 0) -> Figure:
+        """A matplotlib figure of batch member ``member``; see :mod:`inverse.drawing`."""
+        from inverse.drawing import draw
+
+        return draw(self, member)

@@ -36,6 +36,8 @@ class Commands(TyperGroup):
     ) -> Any:
         try:
             code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except typer.Abort:  # what Ctrl-C becomes in some versions of Typer, where others give the code
+            code = INTERRUPTED
         except Exception as error:
             message = one_line(error)
             if message is None:

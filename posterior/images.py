@@ -181,8 +181,8 @@ def _decode_tiff(data: bytes, max_megapixels: float) -> _Stored:
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page = tiff.pages.first
         _check_size(page.imagewidth, page.imagelength, max_megapixels)
-        _check_single(sum(not p.is_reduced for p in tiff.pages))
-        if page.dtype == np.uint8:
+        _check_single(sum(isinstance(p, tifffile.TiffPage) and not p.is_reduced for p in tiff.pages))
+        if page.dtype in (np.uint8, np.bool_):
             with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
                 # Pillow turns a TIFF upright by itself
                 return _Stored(samples=_pillow_samples(image), orientation=1, icc=_profile(image))
@@ -198,7 +198,8 @@ def _tiff_samples(data: bytes, page: tifffile.TiffPage) -> NDArray[Any]:
     try:
         samples = page.asarray()
     except ValueError as error:
-        if "imagecodecs" not in str(error) or page.dtype != np.uint16:
+        together = page.planarconfig == tifffile.PLANARCONFIG.CONTIG and page.samplesperpixel in (1, 3, 4)
+        if "imagecodecs" not in str(error) or page.dtype != np.uint16 or not together:
             raise
         return decode_tiff16(data, page.samplesperpixel)  # a compression that tifffile leaves to others, LZW above all
     if samples.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:

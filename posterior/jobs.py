@@ -149,11 +149,12 @@ def _result(item: _Item, restored: Restored, options: Options) -> Result:
 
 
 def _save(item: _Item, restored: Restored, result: Result, options: Options) -> None:
-    files = [(item.target, encode(restored.picture, item.target.suffix))]
+    files = []
     if restored.std is not None:
         files.append((item.std, encode(Picture(colour=restored.std / STD_WHITE, depth=16), ".png")))
     if options.report:
         files.append((item.report, (json.dumps(dataclasses.asdict(result), indent=2, default=str) + "\n").encode()))
+    files.append((item.target, encode(restored.picture, item.target.suffix)))  # last: where it is, its evidence is
     item.target.parent.mkdir(parents=True, exist_ok=True)
     for path, data in files:
         write_atomically(path, data)

@@ -123,7 +123,7 @@ def _constructor(class_path: object) -> Callable[..., Operator]:
     """The operator class of that name, or the named constructor after a dot."""
     name, _, method = str(class_path).removeprefix("inverse.operators.").partition(".")
     abstract = (Operator, LinearOperator)
-    known = {n: c for n in library.__all__ if _is(c := getattr(library, n), Operator) and c not in abstract}
+    known = {n: c for n in dir(library) if _is(c := getattr(library, n), Operator) and c not in abstract}
     if name not in known:
         raise ValueError(f"class_path must be an operator, one of {', '.join(sorted(known))}; got {class_path}")
     named = {n for c in known[name].__mro__ for n, m in vars(c).items() if isinstance(m, classmethod) and not n.startswith("_")}

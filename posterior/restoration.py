@@ -53,7 +53,10 @@ def restore(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Restored:
-    """Solve ``problem`` with ``model`` on the device of its weights; tile number k is drawn with ``seed + k``."""
+    """Solve ``problem`` with ``model`` on the device of its weights; tile number k is drawn with ``seed + k``.
+
+    Raises ``ValueError`` where the answer is not finite.
+    """
     size = problem.measurement.shape[-2], problem.measurement.shape[-1]
     tiling = tiling.reaching(problem.reach) if problem.tiled else Tiling(tile=0)
     operators = [problem.operator(window) for window in tiling.windows(size, scale=problem.scale)]  # all, to fail early
@@ -73,6 +76,8 @@ def restore(
 
     settings: dict[str, object] = {}
     estimate, std = tiling.map(one, size, scale=problem.scale)
+    if not bool(torch.isfinite(estimate).all()):
+        raise ValueError("the restored image has values that are NaN or infinite: these weights do not suit this problem")
     return Restored(
         picture=problem.finish(estimate),
         std=std.square().mean(0, keepdim=True).sqrt() if sampler.samples > 1 else None,

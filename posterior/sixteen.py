@@ -40,7 +40,10 @@ def decode_png16(data: bytes) -> NDArray[np.uint16]:
 
 
 def decode_tiff16(data: bytes, channels: int) -> NDArray[np.uint16]:
-    """The samples (H, W, C) of a compressed TIFF of 16 bits a channel, C of 1, 3 or 4, exact; libtiff gives native order."""
+    """The samples (H, W, C) of a compressed TIFF of 16 bits a channel, C of 1, 3 or 4, exact.
+
+    libtiff gives native order. The samples of a pixel must be stored together.
+    """
     if channels == 1:
         return _unpacked(data, "I;16N")[..., None]
     high, low = ("L", "B") if sys.byteorder == "little" else ("B", "L")
@@ -50,12 +53,14 @@ def decode_tiff16(data: bytes, channels: int) -> NDArray[np.uint16]:
 def _both_bytes(data: bytes, channels: int, *, high: str, low: str) -> NDArray[np.uint16]:
     mode = "RGB" if channels == 3 else "RGBA"
     upper, lower = (_unpacked(data, f"{mode};16{order}").astype(np.uint16) for order in (high, low))
-    return upper << 8 | lower
+    return np.bitwise_or(upper << 8, lower, dtype=np.uint16)
 
 
 def _unpacked(data: bytes, unpacker: str) -> NDArray[Any]:
     with Image.open(io.BytesIO(data)) as image:
-        image.tile = [t._replace(args=unpacker if isinstance(t.args, str) else (unpacker, *t.args[1:])) for t in image.tile]
+        image.tile = [
+            t._replace(args=unpacker if isinstance(t.args, str) else (unpacker, *(t.args or ())[1:])) for t in image.tile
+        ]
         return np.array(image)
 
 

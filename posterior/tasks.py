@@ -74,7 +74,13 @@ def upscale(operator: Operator, factor: int) -> Task:
         height, width = picture.size
         alpha = _resized(picture.alpha, (height * factor, width * factor))
         y = _rgb(picture.colour)
-        return Problem(measurement=y[None], operator=lambda window: operator, finish=_finish(picture, alpha), scale=factor)
+        return Problem(
+            measurement=y[None],
+            operator=lambda window: operator,
+            finish=_finish(picture, alpha),
+            scale=factor,
+            reach=2 * factor,  # the cubic kernel's
+        )
 
     return problem
 

@@ -14,6 +14,10 @@ from .noise import Gaussian as Gaussian
 from .noise import Noise as Noise
 from .noise import Noiseless as Noiseless
 from .noise import Poisson as Poisson
+from .nonlinear import JPEG as JPEG
+from .nonlinear import Overexpose as Overexpose
+from .nonlinear import PhaseRetrieval as PhaseRetrieval
+from .nonlinear import Quantize as Quantize
 from .resize import resize as resize
 from .separable import Separable as Separable
 from .superresolution import Downsample as Downsample

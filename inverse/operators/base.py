@@ -127,11 +127,13 @@ class _Apply(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, LinearOperator], output: Tensor) -> None:
-        ctx.op = inputs[1]
+        x, ctx.op = inputs
+        ctx.real = not x.is_complex()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return ctx.op.adjoint(grad), None
+        grad = ctx.op.adjoint(grad)
+        return (grad.real if ctx.real and grad.is_complex() else grad), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:  # type: ignore[override]

@@ -29,10 +29,11 @@ class Decomposition:
 
     @classmethod
     def of(cls, matrix: Tensor, cutoff: float = 0.0) -> Decomposition:
-        """In float64; singular values below ``cutoff`` become zero."""
+        """In float64; singular values below ``cutoff`` become zero, and so do those that are rounding errors."""
         m, n = matrix.shape
         U, s, Vh = torch.linalg.svd(matrix.double())
-        s = torch.cat([torch.where(s < cutoff, 0, s), s.new_zeros(n - len(s))])
+        cutoff = max(cutoff, float(s[0]) * max(m, n) * torch.finfo(torch.float64).eps)
+        s = torch.cat([torch.where(s < cutoff, 0, s), s.new_zeros(max(0, n - len(s)))])
         return cls(U[:, : min(m, n)], s, Vh)
 
     def matrix(self) -> Tensor:

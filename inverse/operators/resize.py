@@ -12,6 +12,8 @@ from inverse.operators.filters import Filter
 
 __all__ = ["area_filter", "bicubic_filter", "cubic", "resize", "resize_weights"]
 
+ROUNDING = 1e-9  # what is closer than this to a whole number, or to zero, is one
+
 
 def cubic(x: Tensor, a: float = -0.5) -> Tensor:
     """The interpolation kernel of Keys 1981: piecewise cubic, one at 0, zero at other integers and beyond 2."""
@@ -29,12 +31,12 @@ def resize_weights(n: int, scale: float) -> tuple[Tensor, Tensor]:
     weights of an output, float64, sum to one. Taps that no output needs are left out.
     """
     stretch = max(1.0, 1 / scale)
-    u = (torch.arange(math.ceil(n * scale), dtype=torch.float64) + 0.5) / scale - 0.5
+    u = (torch.arange(math.ceil(n * scale - ROUNDING), dtype=torch.float64) + 0.5) / scale - 0.5
     first = torch.floor(u - 2 * stretch + 0.5).long()
     index = first[:, None] + torch.arange(math.ceil(4 * stretch) + 2)
     weight = cubic((u[:, None] - index) / stretch)
     weight = weight / weight.sum(1, keepdim=True)
-    used = (weight != 0).any(0)
+    used = (weight.abs() > ROUNDING).any(0)
     return source(index[:, used], n, "symmetric"), weight[:, used]
 
 
@@ -59,7 +61,8 @@ def area_filter(factor: int) -> Filter:
 
 def bicubic_filter(factor: int) -> Filter:
     """``resize_weights`` at scale ``1 / factor`` where the size is divisible: the same taps for every output."""
-    _, weight = resize_weights(8 * factor, 1 / factor)
-    taps = weight[0]
-    # the taps are centred on the block of samples 0..factor-1 that becomes output 0
-    return Filter(tuple(taps.tolist()), (len(taps) - factor) // 2, "symmetric", factor)
+    centre = (factor - 1) / 2  # of the block of samples 0..factor-1 that becomes output 0
+    before = 2 * factor - 1 - math.floor(centre)
+    j = torch.arange(-before, factor + before, dtype=torch.float64)
+    taps = cubic((j - centre) / factor)
+    return Filter(tuple((taps / taps.sum()).tolist()), before, "symmetric", factor)

@@ -70,15 +70,17 @@ class Separable(LinearOperator):
         for name, matrix in (("rows", rows), ("columns", columns)):
             if matrix.ndim != 2 or not matrix.is_floating_point():
                 raise ValueError(f"{name} must be a real matrix, got shape {tuple(matrix.shape)} of {matrix.dtype}")
-            kept = Decomposition.of(matrix, cutoff).matrix().to(matrix) if cutoff > 0 else matrix
-            self.register_buffer(name, kept)
+            kept = Decomposition.of(matrix, cutoff).matrix() if cutoff > 0 else matrix
+            self.register_buffer(name, kept.to(torch.get_default_dtype()))
+        self.cutoff = cutoff
         self._refresh()
         self.register_load_state_dict_post_hook(_refresh)
         if self.domain is not None:
             self.output_shape(self.domain)
 
     def _refresh(self) -> None:
-        self._factors = (Decomposition.of(self.rows), Decomposition.of(self.columns))
+        # what was cut off has come back as rounding error
+        self._factors = (Decomposition.of(self.rows, self.cutoff / 2), Decomposition.of(self.columns, self.cutoff / 2))
 
     def _apply_operator(self, x: Tensor) -> Tensor:
         return self.rows.to(x.dtype) @ x @ self.columns.to(x.dtype).mT

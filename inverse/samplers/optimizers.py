@@ -90,14 +90,16 @@ class SGD:
 class Implicit:
     """A gradient step on the prior, then a proximal step on the data: forward-backward splitting (Combettes & Wajs 2005).
 
-    The step length is ``relaxation`` over the prior's curvature; with 1 the prior step lands on the denoised image. The
-    data term is solved exactly, so that no ill-conditioned operator slows the run down: the choice for linear operators.
+    Step k is as long as ``1 / (1 + decay k)`` over the prior's curvature: the first step lands on the denoised image, later
+    ones average over the noise that was drawn (Robbins & Monro 1951). The data term is solved exactly, so that no
+    ill-conditioned operator slows the run down: the choice for linear operators. The state is k.
     """
 
-    relaxation: float = 1.0
+    decay: float = 0.02
 
-    def init(self, x: Tensor) -> None:
-        return None
+    def init(self, x: Tensor) -> int:
+        return 0
 
-    def step(self, x: Tensor, prior_grad: Tensor, curvature: Tensor, data: DataTerm, state: None) -> tuple[Tensor, None]:
-        return data.prox(x - self.relaxation / curvature * prior_grad, curvature / self.relaxation), None
+    def step(self, x: Tensor, prior_grad: Tensor, curvature: Tensor, data: DataTerm, state: int) -> tuple[Tensor, int]:
+        precision = (1 + self.decay * state) * curvature
+        return data.prox(x - prior_grad / precision, precision), state + 1

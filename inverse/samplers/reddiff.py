@@ -14,6 +14,7 @@ from torch import Tensor
 from inverse.operators.base import LinearOperator, Operator
 from inverse.reconstruction import Reconstruction, Trace
 from inverse.samplers.optimizers import Adam, Implicit, Optimizer
+from inverse.samplers.start import smooth_start
 from prior.denoiser import Denoiser
 from prior.grids import leading
 from prior.randomness import NoiseSource
@@ -40,12 +41,13 @@ is minus the score of the prior smoothed to the level r, so that data and prior 
 
 @dataclass(frozen=True)
 class _Likelihood:
-    """``weight |y - A(image(x))|^2 / 2``, with the residual in the network's units."""
+    """``weight |y - A(image(x + offset))|^2 / 2``, with the residual in the network's units."""
 
     model: Denoiser
     A: Operator
     y: Tensor
     weight: float
+    offset: Tensor | float = 0.0
 
     @property
     def scale(self) -> float:
@@ -53,7 +55,7 @@ class _Likelihood:
         return high - low
 
     def gradient(self, x: Tensor) -> Tensor:
-        image = self.model.to_image(x)
+        image = self.model.to_image(x + self.offset)
         if isinstance(self.A, LinearOperator):
             return self.weight * self.scale * self.A.adjoint(self.A(image) - self.y)
         with torch.enable_grad():
@@ -65,8 +67,8 @@ class _Likelihood:
     def prox(self, x: Tensor, curvature: Tensor) -> Tensor:
         if not isinstance(self.A, LinearOperator):
             raise TypeError(f"an implicit step needs a linear operator, got {self.A!r}; use RedDiff.paper(), which takes any")
-        image = self.A.prox(self.model.to_image(x), self.y, curvature.flatten() / self.weight)
-        return self.model.to_network(image)
+        image = self.A.prox(self.model.to_image(x + self.offset), self.y, curvature.flatten() / self.weight)
+        return self.model.to_network(image) - self.offset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +103,9 @@ class RedDiff:
     """
 
     steps: int = 60
-    levels: tuple[float, float] | None = (2.0, 0.01)
+    levels: tuple[float, float] | None = (0.5, 0.02)
     weighting: str = "bayes"
-    prior_weight: float = 1.0
+    prior_weight: float = 0.5
     data_weight: float | None = None
     noise_floor: float = 0.002
     reduction: str = "sum"
@@ -184,11 +186,10 @@ class RedDiff:
         return model.schedule.time(levels).tolist()
 
     def start(self, model: Denoiser, A: Operator, y: Tensor) -> Tensor:
-        """Where the optimisation begins: ``A^+ y`` (Wiener-regularised against the noise), in the network's range."""
+        """Where the optimisation begins: the smoothest image that explains ``y``, in the network's range."""
         if not isinstance(A, LinearOperator):
             raise TypeError(f"{A!r} has no pseudo-inverse to start from; call run() with a start of your own")
-        grey = torch.full_like(A.adjoint(y).real, 0.5)
-        return model.to_network(A.prox(grey, y, max(self._noise(A, y), self.noise_floor) ** 2 / 0.25**2))
+        return model.to_network(smooth_start(A, y, max(self._noise(A, y), self.noise_floor)))
 
     def _noise(self, A: Operator, y: Tensor) -> float:
         return float(A.noise.std(y).square().mean().sqrt())
@@ -213,12 +214,13 @@ class RedDiff:
     ) -> tuple[Tensor, object]:
         """One step at time ``t``; z0 is drawn before z, also where ``sigma_x0`` is zero."""
         z0, z = noise(mu), noise(mu)
-        p = model(model.noised(mu + self.sigma_x0 * z0, z, t), t)
+        spread = self.sigma_x0 * z0
+        p = model(model.noised(mu + spread, z, t), t)
         r = p.sigma / p.alpha
         weight = self.prior_weight * WEIGHTINGS[self.weighting](r)
         if self.reduction == "mean":
             weight = weight / mu[0].numel()
-        return self.optimizer.step(mu, weight * (p.eps - z), weight / r, data, state)
+        return self.optimizer.step(mu, weight * (p.eps - z), weight / r, dataclasses.replace(data, offset=spread), state)
 
     def _likelihood(self, model: Denoiser, A: Operator, y: Tensor) -> _Likelihood:
         low, high = model.data_range

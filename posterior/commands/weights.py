@@ -17,12 +17,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and 
 def add_to(app: typer.Typer) -> None:
     """Register the group ``weights``."""
     group = typer.Typer(
-        name="weights", help="The models that ship: what they are, whether they are intact.", no_args_is_help=False
+        name="weights", help="The models that ship: what they are, whether they are intact.", invoke_without_command=True
     )
+    group.callback()(_group)
     group.command("list")(list_cards)
     group.command("verify")(verify)
     group.command("export")(export)
     app.add_typer(group)
+
+
+def _group(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def list_cards(*, as_json: AsJson = False) -> None:
@@ -34,7 +40,7 @@ def list_cards(*, as_json: AsJson = False) -> None:
         typer.echo(json.dumps({"weights": [dataclasses.asdict(card) for card in cards.values()]}, default=str))
         return
     for name, card in cards.items():
-        typer.echo(f"{name}: {card.summary} {card.parameters / 1e6:.1f} M parameters, {card.licence}.")
+        typer.echo(f"{name}: {card.summary}; {card.parameters / 1e6:.1f} M parameters; {card.licence}")
 
 
 def verify(

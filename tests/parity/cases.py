@@ -144,10 +144,16 @@ def _all_cases(system: str) -> tuple[Case, ...]:
     return tuple(Case(stem, system, kind_of(system, stem, _read_json(folder / f"{stem}.json")), folder) for stem in stems)
 
 
+REQUESTED: set[tuple[str, str]] = set()
+"""``(system, kind)`` pairs that a test module has asked for."""
+
+
 def parity_cases(system: str, kind: str | None = None) -> list[Case]:
     """The cases of ``system``, all or those of one ``kind``; none where the folder is absent."""
     if kind is not None and kind not in RULES.get(system, {}):
         raise ValueError(f"kind must be one of {list(RULES.get(system, {}))} for {system!r}, got {kind!r}")
+    if kind is not None:
+        REQUESTED.add((system, kind))
     return [case for case in _all_cases(system) if kind in (None, case.kind)]
 
 

@@ -11,19 +11,25 @@ import torch
 from torch import Tensor
 
 from inverse.operators import (
+    JPEG,
     Blur,
     Downsample,
     Grayscale,
     Identity,
     Inpaint,
     LinearOperator,
+    Operator,
+    Overexpose,
+    PhaseRetrieval,
     Poisson,
+    Quantize,
     Sample,
     ddrm,
     kernels,
     masks,
     resize,
 )
+from inverse.operators.nonlinear import quantization_tables
 from inverse.operators.resize import resize_matrix
 from tests.parity.cases import Case, needs_parity, parity_cases
 from tests.parity.pending import is_pending_operator
@@ -38,14 +44,14 @@ def close(got: Tensor, wanted: Tensor, tolerance: float = TOLERANCE) -> None:
     torch.testing.assert_close(got.reshape(wanted.shape).to(wanted), wanted, atol=tolerance, rtol=0)
 
 
-def linear(case: Case, name: str, A: LinearOperator, tolerance_pinv: float = TOLERANCE) -> None:
-    """Forward, adjoint and pseudo-inverse, as far as they are stored."""
-    x, y = case["x"], case[f"{name}/y"]
+def linear(case: Case, name: str, A: LinearOperator, tolerance_pinv: float = TOLERANCE, members: slice = slice(None)) -> None:
+    """Forward, adjoint and pseudo-inverse, as far as they are stored, of some members of the batch."""
+    x, y = case["x"][members], case[f"{name}/y"][members]
     measured = A(x)
     close(measured, y)
     if f"{name}/Ht_v" in case:
-        close(A.adjoint(case[f"{name}/v"].view_as(measured)), case[f"{name}/Ht_v"])
-    close(A.pinv(y.view_as(measured)), case[f"{name}/pinv_y"], tolerance_pinv)
+        close(A.adjoint(case[f"{name}/v"][members].view_as(measured)), case[f"{name}/Ht_v"][members])
+    close(A.pinv(y.view_as(measured)), case[f"{name}/pinv_y"][members], tolerance_pinv)
 
 
 def shape_of(case: Case) -> tuple[int, ...]:
@@ -79,36 +85,35 @@ def deblur_corrected(case: Case, name: str, match: re.Match[str]) -> None:
     linear(case, name, ddrm.deblur(TAPS[match[1]](), shape_of(case)), TOLERANCE_PINV)
 
 
+def member_masks(case: Case, name: str, shape: tuple[int, ...]) -> list[Tensor]:
+    """The mask of each image; they are taken in turn, from the image's index in its data set."""
+    dense = case[f"{name}/dense_masks"].view(-1, *shape)
+    indices = case.meta["cases"][name].get("indices", range(len(case["x"])))
+    return [dense[index % len(dense)] for index in indices]
+
+
 def sample(case: Case, name: str, _: re.Match[str]) -> None:
-    linear(case, name, Sample(case[f"{name}/dense_masks"][0].view(shape_of(case))))
+    for member, mask in enumerate(member_masks(case, name, shape_of(case))):
+        linear(case, name, Sample(mask), members=slice(member, member + 1))
 
 
 def masked(case: Case, name: str, _: re.Match[str]) -> None:
-    dense = case[f"{name}/dense_masks"]
-    for member, index in enumerate(case.meta["cases"][name]["indices"]):
-        A = Inpaint(dense[index % len(dense)].view(shape_of(case)))
-        y = A(case["x"][member : member + 1])
-        close(y, case[f"{name}/y"][member : member + 1], 0)
-        close(A.pinv(y), case[f"{name}/pinv_y"][member : member + 1], 0)
+    for member, mask in enumerate(member_masks(case, name, shape_of(case))):
+        linear(case, name, Inpaint(mask), members=slice(member, member + 1))
 
 
 def compose(case: Case, name: str, _: re.Match[str]) -> None:
-    factor = int(re.search(r"sr(\d+) then in2", case.meta["cases"][name]["rule"])[1])
-    B = Downsample.area(factor)
-    dense = case[f"{name}/dense_masks"]
-    small = B.output_shape(shape_of(case))
-    for member in range(len(case["x"])):
-        A = Inpaint(dense[member % len(dense)].view(small)) @ B
-        y = A(case["x"][member : member + 1])
-        close(y, case[f"{name}/y"][member : member + 1])
-        # pseudo-inverses in reverse order: that of the whole, since the blocks of B do not overlap
-        close(A.pinv(y), case[f"{name}/pinv_y"][member : member + 1])
+    """The pseudo-inverses in reverse order are that of the whole, since the blocks of the reduction do not overlap."""
+    B = Downsample.area(int(re.search(r"sr(\d+) then in2", case.meta["cases"][name]["rule"])[1]))
+    for member, mask in enumerate(member_masks(case, name, B.output_shape(shape_of(case)))):
+        linear(case, name, Inpaint(mask) @ B, members=slice(member, member + 1))
 
 
 def maskfile(case: Case, name: str, _: re.Match[str]) -> None:
     shape = tuple(case.meta["maskfile"]["shape"])
     got = masks.unpack(case[f"{name}/m"], shape)
-    assert torch.equal(got, case["inp/dense_masks"].bool())
+    dense = [t.bool() for key, t in case.tensors.items() if key.endswith("/dense_masks") and tuple(t.shape) == shape]
+    assert any(torch.equal(got, mask) for mask in dense)
     assert np.packbits(got.numpy()).tolist() == case[f"{name}/m"].int().tolist()
 
 
@@ -162,6 +167,40 @@ def poisson(case: Case, name: str, _: re.Match[str]) -> None:
     close((2 * y - 1).clamp(-1, 1), case[f"{name}/y"])
 
 
+def nonlinear(case: Case, name: str, A: Operator) -> None:
+    """Ours take images in [0, 1], the official ones in [-1, 1]."""
+    close(2 * A((case["x"] + 1) / 2) - 1, case[f"{name}/y"])
+    close(2 * A.pinv((case[f"{name}/y"] + 1) / 2) - 1, case[f"{name}/pinv_y"])
+
+
+def hdr(case: Case, name: str, _: re.Match[str]) -> None:
+    nonlinear(case, name, Overexpose())
+
+
+def quant(case: Case, name: str, match: re.Match[str]) -> None:
+    nonlinear(case, name, Quantize(int(match[1])))
+
+
+def jpeg(case: Case, name: str, match: re.Match[str]) -> None:
+    A = JPEG(int(match[1]))
+    got, wanted = 2 * A((case["x"] + 1) / 2) - 1, case[f"{name}/y"]
+    wrong = ((got - wanted).abs() > 2e-5).flatten(1).double().mean()
+    assert wrong <= 1e-3, f"{wrong:.2%} of the values differ"  # a coefficient may lie on a rounding tie
+    close(A.pinv(wanted), case[f"{name}/pinv_y"], 0)
+
+
+def quant_tables(case: Case, name: str, _: re.Match[str]) -> None:
+    for quality, wanted in zip(case.meta["quant_tables_qf"], case[name], strict=True):
+        close(quantization_tables(quality), wanted, 0)
+
+
+def phase(case: Case, name: str, _: re.Match[str]) -> None:
+    A = PhaseRetrieval(case.meta["cases"][name]["pad"])
+    close(A(case[f"{name}/x"]), case[f"{name}/y"])
+    if f"{name}/pinv_y" in case:
+        close(A.pinv(case[f"{name}/y"]), case[f"{name}/pinv_y"])
+
+
 CHECKS: dict[str, Callable[[Case, str, re.Match[str]], None]] = {
     r"deno": deno,
     r"sr(\d+)": sr,
@@ -179,6 +218,11 @@ CHECKS: dict[str, Callable[[Case, str, re.Match[str]], None]] = {
     r"mask_random": mask_random,
     r"mask_box": mask_box,
     r"poisson": poisson,
+    r"hdr": hdr,
+    r"quant(\d+)": quant,
+    r"jpeg(\d+)": jpeg,
+    r"quant_tables": quant_tables,
+    r"phase(_dps)?": phase,
 }
 """Operators by the full name of their sub-case."""
 

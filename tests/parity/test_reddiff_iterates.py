@@ -1,0 +1,103 @@
+"""RED-Diff, iterate by iterate, against the numbers of its repository."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from inverse.operators import Downsample, Grayscale, Identity, Inpaint, Operator, ddrm
+from inverse.samplers.optimizers import Adam
+from inverse.samplers.reddiff import RedDiff
+from prior.grids import leading
+from prior.schedules import Linear
+from tests.parity.cases import Case, needs_parity, parity_cases
+from tests.parity.pending import is_pending_operator
+from tests.parity.priors import reddiff_prior
+
+pytestmark = needs_parity("reddiff")
+
+TOLERANCE = 5e-4  # Adam divides tiny gradients by their size: the convolution backend alone moves mu by 6e-5
+
+OPERATORS: dict[str, Callable[[Case, re.Match[str], int], Operator]] = {
+    r"in2": lambda case, match, member: Inpaint(mask_of(case, member)),
+    r"sr(\d+)": lambda case, match, member: Downsample.area(int(match[1])),
+    r"bicubic(\d+)": lambda case, match, member: ddrm.bicubic(int(match[1]), tuple(case["x"].shape[1:])),
+    r"deblur_gauss": lambda case, match, member: ddrm.deblur(ddrm.gaussian_taps(), tuple(case["x"].shape[1:])),
+    r"deblur_uni": lambda case, match, member: ddrm.deblur(ddrm.uniform_taps(), tuple(case["x"].shape[1:])),
+    r"color": lambda case, match, member: Grayscale(),
+    r"deno": lambda case, match, member: Identity(),
+}
+
+
+def mask_of(case: Case, member: int) -> Tensor:
+    masks = case["dense_masks"].view(-1, *case["x"].shape[1:])
+    return masks[member % len(masks)]
+
+
+def runs() -> list[tuple[Case, str]]:
+    return [(case, name) for case in parity_cases("reddiff", "reddiff_iterates") for name in case.meta["cases"]]
+
+
+def operator(case: Case, degradation: str, member: int) -> Operator:
+    for pattern, make in OPERATORS.items():
+        if match := re.fullmatch(pattern, degradation):
+            return make(case, match, member)
+    raise LookupError(f"no operator is known for {degradation!r}")
+
+
+def sampler(settings: dict[str, Any]) -> RedDiff:
+    return dataclasses.replace(
+        RedDiff.paper(steps=settings["num_steps"], prior_weight=settings["grad_term_weight"]),
+        data_weight=settings["obs_weight"],
+        weighting=settings["denoise_term_weight"],
+        sigma_x0=settings["sigma_x0"],
+        # the official loss is a mean over the batch as well, which only Adam's eps can notice
+        optimizer=Adam(lr=settings["lr"], eps=1e-8 * settings["batch"]),
+    )
+
+
+def stored_noise(case: Case, name: str, member: int, steps: int) -> Callable[[Tensor], Tensor]:
+    """z0 (zero where it is not stored, since it is multiplied by zero) and z of every step."""
+
+    def draws() -> Iterator[Tensor]:
+        for k in range(steps):
+            z = case[f"{name}/noise_xt/{k}"]
+            yield case[f"{name}/noise_x0/{k}"] if f"{name}/noise_x0/{k}" in case else torch.zeros_like(z)
+            yield z
+
+    stream = draws()
+    return lambda like: next(stream)[member : member + 1].to(like)
+
+
+@pytest.mark.parametrize("case, name", runs(), ids=lambda v: str(v))
+def test_iterates(case: Case, name: str) -> None:
+    settings = case.meta["cases"][name]
+    if settings["algo"] != "REDDIFF" or is_pending_operator(settings["deg"]):
+        pytest.skip(f"pending: {settings['algo']} with the operator {settings['deg']}")
+    (prior,) = parity_cases("reddiff", "prior")
+    model = reddiff_prior(prior, settings["prior"])
+    model.data_range = (0.0, 1.0)  # the official operators act on images in [-1, 1], so nothing is converted
+    red, wanted = sampler(settings), case[f"{name}/mu_per_step"]
+    start, end = settings.get("start_step", model.schedule.T), settings.get("end_step", 0)
+    times = [t + end for t in leading(Linear(T=start - end), settings["num_steps"])[:-1].tolist()]
+    assert times == settings["timesteps_visited"]
+    for member in range(settings["batch"]):
+        A, pick = operator(case, settings["deg"], member), slice(member, member + 1)
+        mu = case[f"{name}/init_mu"][pick]
+        y = case[f"{name}/y_0"][pick]
+        y = y.view(1, *A.output_shape(tuple(mu.shape[1:])))
+        data = red._likelihood(model, A, y)
+        noise, state = stored_noise(case, name, member, len(times)), red.optimizer.init(mu)
+        for k, t in enumerate(times):
+            if k == len(times) - 1:
+                x = mu + settings["sigma_x0"] * case[f"{name}/noise_x0/{k}"][pick] if settings["sigma_x0"] else mu
+                torch.testing.assert_close(x, case[f"{name}/returned_x0_pred"][pick], atol=TOLERANCE, rtol=0)
+            mu, state = red.step(model, data, mu, t, noise, state)
+            torch.testing.assert_close(mu, wanted[k, pick], atol=TOLERANCE, rtol=0)
+        torch.testing.assert_close(mu, case[f"{name}/returned_mu"][pick], atol=TOLERANCE, rtol=0)
