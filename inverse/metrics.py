@@ -41,7 +41,8 @@ def ssim(estimate: Tensor, truth: Tensor, *, data_range: float = 1.0) -> Tensor:
 def _check(estimate: Tensor, truth: Tensor, data_range: float) -> None:
     if estimate.shape != truth.shape or truth.ndim != 4:
         raise ValueError(
-            f"estimate and truth must be batches of one shape (B, C, H, W), got {tuple(estimate.shape)} and {tuple(truth.shape)}"
+            "estimate and truth must be batches of one shape (B, C, H, W), "
+            f"got {tuple(estimate.shape)} and {tuple(truth.shape)}"
         )
     if not data_range > 0:
         raise ValueError(f"data_range must be positive, got {data_range}")

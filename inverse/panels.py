@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Panel", "panels", "picture"]
 
-BRIGHTEST = 0.995  # quantile of a standard deviation that is white: a few pixels may be clipped
+BRIGHTEST = 0.995  # quantile of the values, of a deviation or a difference, that is white: a few pixels may be clipped
 ORDER = ("measurement", "estimate", "std", "measured", "filled")
-UNDERSHOOT = -0.05  # what falls below it is signed, not an image that undershoots black
+SIGNED = 0.1  # share of negative values beyond which an image is one of differences
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -64,8 +64,8 @@ def panels(reconstruction: Reconstruction) -> list[list[Panel]]:
     """The pictures of every batch member: measurement, estimate, standard deviation, measured and filled-in part.
 
     Left out is what there is not: a measurement that is no picture, the deviation without samples, the split of a
-    nonlinear operator. The deviation is the root mean square over channels. The filled-in part, where it has negative
-    values (details that are added or taken away), is shown around mid-grey.
+    nonlinear operator. The deviation is the root mean square over channels. The filled-in part, where it adds to the
+    measured part and takes away from it, is shown around mid-grey.
     """
     images = {"measurement": reconstruction.measurement, "estimate": reconstruction.estimate}
     if isinstance(reconstruction.operator, LinearOperator):
@@ -78,12 +78,17 @@ def _of_member(images: dict[str, Tensor], std: Tensor | None, member: int) -> li
     found = [_image(name, values) for name, values in shown.items() if values is not None]
     if std is not None and std.ndim == 4:
         spread = std[member].detach().float().cpu().square().mean(0, keepdim=True).sqrt()
-        # torch.quantile takes 16 million values at most
-        white = max(float(np.quantile(spread.numpy(), BRIGHTEST)), 1e-6)
-        found.append(Panel(name="std", values=spread, white=white))
+        found.append(Panel(name="std", values=spread, white=_brightest(spread)))
     return sorted(found, key=lambda panel: ORDER.index(panel.name))
 
 
 def _image(name: str, values: Tensor) -> Panel:
-    black = -0.5 if name == "filled" and float(values.min()) < UNDERSHOOT else 0.0
-    return Panel(name=name, values=values, black=black, white=black + 1)
+    if name != "filled" or float((values < -1e-3).double().mean()) < SIGNED:
+        return Panel(name=name, values=values)
+    reach = _brightest(values.abs())
+    return Panel(name=name, values=values, black=-reach, white=reach)
+
+
+def _brightest(values: Tensor) -> float:
+    # torch.quantile takes 16 million values at most
+    return max(float(np.quantile(values.numpy(), BRIGHTEST)), 1e-6)

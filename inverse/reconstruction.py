@@ -82,7 +82,7 @@ class Reconstruction:
         spread: the projection ``A^+ A`` for a noiseless measurement, and otherwise only those directions in which the
         measurement says more than the prior. Raises ``TypeError`` for a nonlinear operator, which has no such split.
         """
-        measured = self._project(self.estimate)
+        measured = self.project(self.estimate)
         return measured, self.estimate - measured
 
     def measured_share(self, *, seed: int = 0) -> float | None:
@@ -95,9 +95,10 @@ class Reconstruction:
             return None
         probe = torch.randint(0, 2, self.estimate.shape, generator=torch.Generator().manual_seed(seed))
         probe = (2 * probe - 1).to(self.estimate)
-        return float((probe.conj() * self._project(probe)).real.mean())
+        return float((probe.conj() * self.project(probe)).real.mean())
 
-    def _project(self, x: Tensor) -> Tensor:
+    def project(self, x: Tensor) -> Tensor:
+        """What the measurement fixes of any image ``x`` (B, C, H, W), as in ``split``."""
         if not isinstance(self.operator, LinearOperator):
             raise TypeError(f"the split into measured and filled needs a linear operator, got {self.operator!r}")
         noise = self.operator.noise.std(self.measurement).square().mean().sqrt()

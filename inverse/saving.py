@@ -23,7 +23,7 @@ from inverse.panels import Panel, panels, picture
 if TYPE_CHECKING:
     from inverse.reconstruction import Reconstruction
 
-__all__ = ["RECORD", "save"]
+__all__ = ["RECORD", "check_free", "save"]
 
 RECORD = "reconstruction.json"
 FILES = frozenset({".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".npz", ".npy", ".json", ".nii", ".gz"})  # not folders
@@ -51,7 +51,7 @@ def save(reconstruction: Reconstruction, path: str | Path, *, overwrite: bool = 
         raise ValueError(f"path must be a folder, or a .png file for the estimate alone, got {path}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path: there is no folder {path.parent} to write {path.name} to")
-    _check_free(path, overwrite)
+    check_free(path, overwrite)
     if path.suffix.lower() == ".png":
         _write_file(path, _only_picture(reconstruction))
     else:
@@ -59,7 +59,8 @@ def save(reconstruction: Reconstruction, path: str | Path, *, overwrite: bool = 
     return path
 
 
-def _check_free(path: Path, overwrite: bool) -> None:
+def check_free(path: Path, overwrite: bool) -> None:
+    """Raise ``FileExistsError`` where :func:`save` would, so that a long computation may find out first."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if not overwrite:

@@ -12,12 +12,13 @@ class NoiseSource:
     """Standard normal noise in the shape of whatever it is called with, from one seed.
 
     Every member of a batch gets the same noise, so that an image's result does not depend on its neighbours: a batch
-    equals its members. Drawn on the CPU: a seed means the same noise on every device.
+    equals its members. Drawn on the CPU: a seed means the same noise on every device. The stream is its own: it shares
+    nothing with a measurement's noise drawn from a generator of the same seed.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator().manual_seed((seed + 1) * 0x9E3779B97F4A7C15 % 2**63)
 
     def __call__(self, like: Tensor) -> Tensor:
         """Normal noise of the shape, dtype and device of ``like``, (B, ...), equal over B."""

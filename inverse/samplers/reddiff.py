@@ -18,6 +18,7 @@ from inverse.samplers.start import smooth_start
 from prior.denoiser import Denoiser
 from prior.grids import leading
 from prior.randomness import NoiseSource
+from prior.samplers import Heun
 from prior.schedules import DiscreteVP, Linear
 
 __all__ = ["WEIGHTINGS", "RedDiff"]
@@ -98,7 +99,7 @@ class RedDiff:
     reduction: "sum" over pixels, or "mean" over the measurement (data) and the image (prior), as the authors do.
     optimizer: ``Implicit``, ``Adam`` or ``SGD``.
     sigma_x0: spread of the variational distribution, as a noise added to mu before the forward process.
-    samples: posterior samples besides the estimate; each costs ``steps + resample_steps`` evaluations.
+    samples: posterior samples besides the estimate; each costs ``steps + 2 resample_steps - 1`` evaluations.
     resample_level, resample_steps: of the alternative truths that the samples are made from, see ``draw``.
     """
 
@@ -113,7 +114,7 @@ class RedDiff:
     sigma_x0: float = 0.0
     samples: int = 0
     resample_level: float = 1.0
-    resample_steps: int = 10
+    resample_steps: int = 6
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -146,27 +147,30 @@ class RedDiff:
         """
         began = time.perf_counter()
         _check_measurement(A, y)
-        total = self.steps + self.samples * (self.steps + self.resample_steps)
-        done = 0
+        times = self.times(model, A, y)
+        total = len(times) + self.samples * (len(times) + 2 * self.resample_steps - 1)
+        calls = 0
 
-        def count() -> None:
-            nonlocal done
-            done += 1
+        def count(*_: object) -> None:
+            nonlocal calls
+            calls += 1
             if progress is not None:
-                progress(done, total)
+                progress(calls, total)
 
-        with torch.no_grad():
-            times = self.times(model, A, y)
-            total = len(times) + self.samples * (len(times) + self.resample_steps)
-            mu, trace = self.run(model, A, y, self.start(model, A, y), times, NoiseSource(seed), count)
-            samples = [self.draw(model, A, y, mu, times, seed + 1 + s, count) for s in range(self.samples)]
-            estimate = model.to_image(mu)
+        counter = model.register_forward_hook(count)
+        try:
+            with torch.no_grad():
+                mu, trace = self.run(model, A, y, self.start(model, A, y), times, NoiseSource(seed))
+                samples = [self.draw(model, A, y, mu, times, seed + 1 + s) for s in range(self.samples)]
+        finally:
+            counter.remove()
+        estimate = model.to_image(mu)
         return Reconstruction(
             estimate=estimate,
             samples=torch.stack(samples) if samples else estimate.new_empty((0, *estimate.shape)),
             measurement=y,
             operator=A,
-            network_calls=done,
+            network_calls=calls,
             seconds=time.perf_counter() - began,
             settings={"sampler": "RedDiff", "seed": seed, **_plain(self)},
             trace=trace,
@@ -186,25 +190,28 @@ class RedDiff:
         return model.schedule.time(levels).tolist()
 
     def start(self, model: Denoiser, A: Operator, y: Tensor) -> Tensor:
-        """Where the optimisation begins: the smoothest image that explains ``y``, in the network's range."""
-        if not isinstance(A, LinearOperator):
-            raise TypeError(f"{A!r} has no pseudo-inverse to start from; call run() with a start of your own")
-        return model.to_network(smooth_start(A, y, max(self._noise(A, y), self.noise_floor)))
+        """Where the optimisation begins, in the network's range: the smoothest image that explains ``y``.
+
+        For a nonlinear operator what its own ``pinv`` makes of ``y``; ``TypeError`` where it has none.
+        """
+        if isinstance(A, LinearOperator):
+            return model.to_network(smooth_start(A, y, max(self._noise(A, y), self.noise_floor)))
+        if not hasattr(A, "pinv"):
+            raise TypeError(f"{A!r} has no pinv(y) to start from; give it one, or call run() with a start of your own")
+        return model.to_network(A.pinv(y))
 
     def _noise(self, A: Operator, y: Tensor) -> float:
         return float(A.noise.std(y).square().mean().sqrt())
 
     def run(
-        self, model: Denoiser, A: Operator, y: Tensor, mu: Tensor, times: list[float], noise: Noise,
-        tick: Callable[[], None] = lambda: None,
-    ) -> tuple[Tensor, Trace]:  # fmt: skip
+        self, model: Denoiser, A: Operator, y: Tensor, mu: Tensor, times: list[float], noise: Noise
+    ) -> tuple[Tensor, Trace]:
         """Optimise from ``mu``, in the network's range: one network evaluation and two draws of ``noise`` a time."""
         data = self._likelihood(model, A, y)
         state = self.optimizer.init(mu)
         levels, residuals = [], []
         for t in times:
             mu, state = self.step(model, data, mu, t, noise, state)
-            tick()
             levels.append(float(model.schedule.level(t)))
             residuals.append(float((A(model.to_image(mu)) - y).abs().square().mean()))
         return mu, Trace(tuple(times), tuple(levels), tuple(residuals))
@@ -229,37 +236,28 @@ class RedDiff:
             weight = 1 / (max(self._noise(A, y), self.noise_floor) * (high - low)) ** 2
         return _Likelihood(model, A, y, weight / (y[0].numel() if self.reduction == "mean" else 1))
 
-    def draw(
-        self, model: Denoiser, A: Operator, y: Tensor, mu: Tensor, times: list[float], seed: int, tick: Callable[[], None]
-    ) -> Tensor:
+    def draw(self, model: Denoiser, A: Operator, y: Tensor, mu: Tensor, times: list[float], seed: int) -> Tensor:
         """One posterior sample, in [0, 1], by perturbation (Matheron's rule; Papandreou & Yuille 2010).
 
         An alternative truth is drawn from the prior, measured with fresh noise and reconstructed in the same way; what
         that reconstruction got wrong is what this one may have got wrong, so ``sample = mu + truth' - mu'``. Exact for
         a Gaussian prior. The alternative truth is the estimate, noised to ``resample_level`` and denoised again along
-        the ancestral chain: with the prior's highest level an unconditional sample, with less a variation of the estimate.
+        the probability flow: with the prior's highest level an unconditional sample, with less a variation of the estimate.
         """
         noise = NoiseSource(seed)
-        truth = self._resample(model, mu, noise, tick)
-        image = model.to_image(truth)
-        clean = A(image)
-        measured = torch.cat([A.noise.sample(c[None], torch.Generator().manual_seed(seed)) for c in clean])
-        again, _ = self.run(model, A, measured, self.start(model, A, measured), times, noise, tick)
+        truth = self._variation(model, mu, noise)
+        clean = A(model.to_image(truth))
+        measured = torch.cat([A.noise.sample(member[None], torch.Generator().manual_seed(seed)) for member in clean])
+        again, _ = self.run(model, A, measured, self.start(model, A, measured), times, noise)
         return model.to_image(mu + truth - again)
 
-    def _resample(self, model: Denoiser, mu: Tensor, noise: Noise, tick: Callable[[], None]) -> Tensor:
+    def _variation(self, model: Denoiser, mu: Tensor, noise: Noise) -> Tensor:
         low = float(model.schedule.level(model.schedule.t_min))
-        levels = torch.logspace(math.log10(self.resample_level), math.log10(low), self.resample_steps + 1, dtype=torch.float64)
-        x = mu + levels[0].to(mu.dtype) * noise(mu)  # in units of x / alpha, at noise level `levels[0]`
-        for r, r_next in zip(levels[:-1].tolist(), [*levels[1:-1].tolist(), 0.0], strict=True):
-            t = model.schedule.time(r)
-            alpha, _, _ = model.coefficients(x, t)
-            x0 = model(alpha * x, t).x0
-            tick()
-            # ancestral: q(x_next | x, x0) for a variance-exploding chain
-            keep = r_next**2 / r**2
-            x = x0 + keep * (x - x0) + r_next * math.sqrt(1 - keep) * noise(x)
-        return x
+        high = max(self.resample_level, low)
+        rho = 7  # Karras et al. 2022, eq. 5
+        levels = torch.linspace(high ** (1 / rho), low ** (1 / rho), self.resample_steps, dtype=torch.float64) ** rho
+        times = torch.cat([model.schedule.time(levels), torch.tensor([model.schedule.clean], dtype=torch.float64)])
+        return Heun().walk(model, model.noised(mu, noise(mu), times[0]), times)
 
 
 def _plain(sampler: RedDiff) -> dict[str, object]:

@@ -1,5 +1,7 @@
 """Total variation and bicubic interpolation: closed forms, optimality, and scikit-image and Pillow as peers."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -95,7 +97,7 @@ def test_more_iterations_are_never_much_worse():
     A, weight = OPERATORS["blur"](), 3e-3
     y = A.measure(blocks(), seed=0)
     course = [objective(A, tv_reconstruct(A, y, weight, iterations=n, tolerance=0), y, weight) for n in (5, 20, 80, 320, 1280)]
-    assert all(later < earlier * (1 + 1e-4) for earlier, later in zip(course, course[1:], strict=False))
+    assert all(later < earlier * (1 + 1e-4) for earlier, later in pairwise(course))
     assert course[-1] == pytest.approx(course[-2], rel=1e-4)
 
 
