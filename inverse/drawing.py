@@ -44,9 +44,8 @@ def draw(reconstruction: Reconstruction, member: int = 0) -> Figure:
 
 
 def _draw_panel(figure: Figure, ax: Axes, panel: Panel) -> None:
-    grey = len(panel.values) == 1
-    scale = {"cmap": "magma" if panel.name == "std" else "gray", "vmin": panel.black, "vmax": panel.white}
-    image = ax.imshow(panel.values[0].numpy() if grey else panel.pixels(), **(scale if grey else {}))
+    pixels = panel.values[0].numpy() if len(panel.values) == 1 else panel.pixels()  # of colours, the scale is ignored
+    image = ax.imshow(pixels, cmap="magma" if panel.name == "std" else "gray", vmin=panel.black, vmax=panel.white)
     ax.set_title(TITLES[panel.name] + (" (grey is zero)" if panel.signed else ""), fontsize="medium")
     ax.set_axis_off()
     if panel.name == "std":

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Panel", "panels", "picture"]
 
-BRIGHTEST = 0.995  # quantile of the values, of a deviation or a difference, that is white: a few pixels may be clipped
+BRIGHTEST = 0.995  # quantile of a standard deviation that is white
+STRONGEST = 0.98  # quantile of a difference that is black or white: edges of the field of view may be far beyond
 ORDER = ("measurement", "estimate", "std", "measured", "filled")
 SIGNED = 0.1  # share of negative values beyond which an image is one of differences
 
@@ -78,17 +79,17 @@ def _of_member(images: dict[str, Tensor], std: Tensor | None, member: int) -> li
     found = [_image(name, values) for name, values in shown.items() if values is not None]
     if std is not None and std.ndim == 4:
         spread = std[member].detach().float().cpu().square().mean(0, keepdim=True).sqrt()
-        found.append(Panel(name="std", values=spread, white=_brightest(spread)))
+        found.append(Panel(name="std", values=spread, white=_quantile(spread, BRIGHTEST)))
     return sorted(found, key=lambda panel: ORDER.index(panel.name))
 
 
 def _image(name: str, values: Tensor) -> Panel:
     if name != "filled" or float((values < -1e-3).double().mean()) < SIGNED:
         return Panel(name=name, values=values)
-    reach = _brightest(values.abs())
+    reach = _quantile(values.abs(), STRONGEST)
     return Panel(name=name, values=values, black=-reach, white=reach)
 
 
-def _brightest(values: Tensor) -> float:
+def _quantile(values: Tensor, q: float) -> float:
     # torch.quantile takes 16 million values at most
-    return max(float(np.quantile(values.numpy(), BRIGHTEST)), 1e-6)
+    return max(float(np.quantile(values.numpy(), q)), 1e-6)

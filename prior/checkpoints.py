@@ -18,7 +18,7 @@ from prior.networks.adm_classifier import ADMClassifier
 from prior.networks.adm_configuration import ADMModel, ReleasedADM, infer_adm, released_adm, released_as
 from prior.schedules import Cosine, DiscreteVP, Linear
 
-__all__ = ["load_adm", "load_classifier", "read_state_dict", "released"]
+__all__ = ["load_adm", "load_classifier", "read_file", "read_state_dict", "released"]
 
 SCHEDULES: dict[str | None, DiscreteVP] = {"linear": Linear(), "cosine": Cosine()}
 ANCHOR = "time_embed.0.weight"  # every ADM network has it, and has it once
@@ -112,9 +112,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     ``ValueError`` for a file that is damaged or holds something else.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"path: there is no file {path}")
-    content = _read(path)
+    content = read_file(path)
     while isinstance(content, dict) and (wrapper := next((w for w in WRAPPERS if isinstance(content.get(w), dict)), None)):
         content = content[wrapper]
     if not isinstance(content, dict) or not content:
@@ -129,7 +127,10 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return {key: value.float() for key, value in weights.items()}
 
 
-def _read(path: Path) -> Any:
+def read_file(path: Path) -> Any:
+    """The content of a ``.safetensors`` or torch file, tensors and plain containers only; errors as above."""
+    if not path.is_file():
+        raise FileNotFoundError(f"path: there is no file {path}")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

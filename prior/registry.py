@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,9 +108,10 @@ def load(name: str, *, weights: str | Path | None = None) -> Denoiser:
     from prior import checkpoints
 
     if name in checkpoints.released():
+        official = checkpoints.released()[name]
         if weights is None:
-            raise ValueError(f"{name} does not ship: give weights=, the file {checkpoints.released()[name].file}")
-        return checkpoints.load_adm(weights)
+            raise ValueError(f"{name} does not ship: give weights=, the path of {' or '.join(official.files)}")
+        return checkpoints.load_adm(weights, config=official.model.config)
     if name not in cards():
         raise ValueError(f"unknown model {name!r}: known are {', '.join([*cards(), *checkpoints.released()])}")
     entry = card(name)
@@ -117,32 +119,29 @@ def load(name: str, *, weights: str | Path | None = None) -> Denoiser:
         verify(name)
     model = build(entry.denoiser)
     state = read_state(entry.path if weights is None else Path(weights))
-    wanted, found = set(model.state_dict()), set(state)
-    if wanted != found:
-        odd = sorted(wanted ^ found)[0]
-        raise ValueError(f"{weights or entry.path} does not fit {name}: {odd} is {'missing' if odd in wanted else 'not expected'}")
+    _check_fit(f"weights: {weights or entry.path} does not fit {name}", model.state_dict(), state)
     model.load_state_dict({key: value.float() for key, value in state.items()})
     return model.eval().requires_grad_(False)
 
 
+def _check_fit(what: str, wanted: dict[str, Any], found: dict[str, Any]) -> None:
+    for key in sorted(wanted.keys() ^ found.keys()):
+        raise ValueError(f"{what}: {key} is {'missing' if key in wanted else 'not expected'}")
+    for key, value in wanted.items():
+        if found[key].shape != value.shape:
+            raise ValueError(f"{what}: {key} has shape {tuple(found[key].shape)}, must be {tuple(value.shape)}")
+
+
 def read_state(path: Path) -> dict[str, Any]:
     """The denoiser's tensors in an exported ``.safetensors`` or in a training ``.ckpt`` (its averaged weights)."""
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from prior.checkpoints import read_file
 
-    if not path.is_file():
-        raise FileNotFoundError(f"weights: there is no file {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except (SafetensorError, RuntimeError, EOFError, KeyError, ValueError, OSError, ImportError) as error:
-        raise ValueError(f"weights: {path} cannot be read ({type(error).__name__}); it is corrupt or of another kind") from error
-    except Exception as error:
-        # an unpickling error: torch's restricted reader refuses what is not plain tensors
-        raise ValueError(f"weights: {path} holds more than tensors and is not opened") from error
-    return {key.removeprefix("denoiser."): value for key, value in state.items() if key.startswith("denoiser.")}
+    content = read_file(path)
+    if path.suffix == ".safetensors":
+        return content
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise ValueError(f"weights: {path} must be a training checkpoint with a state_dict")
+    return {k.removeprefix("denoiser."): v for k, v in content["state_dict"].items() if k.startswith("denoiser.")}
 
 
 def export(name: str, checkpoint: str | Path, *, to: str | Path | None = None) -> str:
@@ -150,8 +149,6 @@ def export(name: str, checkpoint: str | Path, *, to: str | Path | None = None) -
 
     ``to`` defaults to the file of the card ``name``, whose hash must then be entered in ``registry.yaml``.
     """
-    import os
-
     from safetensors.torch import save
 
     entry = card(name)

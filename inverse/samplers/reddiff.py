@@ -123,6 +123,8 @@ class RedDiff:
             raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {self.weighting!r}")
         if self.reduction not in ("sum", "mean"):
             raise ValueError(f"reduction must be 'sum' or 'mean', got {self.reduction!r}")
+        if self.levels is not None and not 0 < self.levels[1] <= self.levels[0]:
+            raise ValueError(f"levels must be two positive numbers, the highest first, got {self.levels}")
         if self.samples < 0:
             raise ValueError(f"samples must not be negative, got {self.samples}")
 
@@ -269,4 +271,4 @@ def _check_measurement(A: Operator, y: Tensor) -> None:
     if isinstance(A, LinearOperator):
         A.check_output(y)
     if not bool(torch.isfinite(y).all()):
-        raise ValueError(f"y must be finite, got {int((~torch.isfinite(y)).sum())} values that are NaN or infinite")
+        raise ValueError(f"y must be finite, got {int((~torch.isfinite(y)).sum())} value(s) that are NaN or infinite")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from posterior.demo import DemoResult
 
 __all__ = ["add_to"]
 
@@ -28,5 +31,31 @@ def demo(
     from posterior.progress import Meter
 
     with Meter("demo") as meter:
-        result = tour.run(output, quick=quick, progress=meter)
-    typer.echo(json.dumps(dataclasses.asdict(result), default=str) if as_json else f"{output}: report written")
+        result = tour.run(output, tour.QUICK if quick else tour.Plan(), progress=meter)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(result), default=str))
+    else:
+        _print(result)
+
+
+def _print(result: DemoResult) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("Task", "Method", box=None)
+    for name in ("PSNR, dB", "SSIM", "seconds"):
+        table.add_column(name, justify="right")
+    for case in result.cases:
+        methods = {**case.baseline_scores, "posterior": case.scores}
+        if case.input_scores.psnr is not None:
+            methods = {"input": case.input_scores, **methods}
+        for i, (method, scores) in enumerate(methods.items()):
+            numbers = [_number(scores.psnr, 2), _number(scores.ssim, 3), _number(scores.seconds, 1)]
+            style = "bold" if method == "posterior" else None
+            table.add_row("" if i else case.name, method, *numbers, style=style, end_section=method == "posterior")
+    Console().print(table)
+    typer.echo(f"{result.report}: {len(result.cases)} cases, {result.seconds:.0f} s; open it in a browser")
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

@@ -13,6 +13,7 @@ from posterior import demo
 from posterior.demo import QUICK, TASKS, Plan
 from prior.denoiser import EDMHead
 from prior.schedules import EDM
+from tests.posterior import stub
 from tests.posterior.chromium import needs_chromium, open_page
 from tests.prior.gaussian import gaussian_model
 
@@ -105,6 +106,22 @@ def test_the_quick_plan_is_a_tenth_of_the_work():
         return (plan.steps + plan.samples * (plan.steps + 10)) * plan.size**2
 
     assert work(QUICK) < work(Plan()) / 10
+
+
+def test_the_command(tmp_path, stub_prior, monkeypatch):
+    monkeypatch.setattr(demo, "QUICK", SMALL)
+    done = stub.run("demo", tmp_path / "out", "--quick")
+    assert done.exit_code == 0, done.output
+    rows = [line.split() for line in done.output.splitlines()]
+    assert [row[0] for row in rows if row[1:2] == ["input"]] == ["Deblurring", "Inpainting"]
+    assert sum(row[:1] == ["posterior"] for row in rows) == 3
+    assert "report.html: 3 cases" in done.output
+    data = json.loads(stub.run("demo", tmp_path / "out", "--quick", "--json").output)
+    assert data["cases"][2]["baseline_scores"]["Bicubic"]["psnr"] > 15
+    (tmp_path / "file").write_text("x")
+    refused = stub.run("demo", tmp_path / "file", "--quick")
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("error: ")
 
 
 @needs_chromium
