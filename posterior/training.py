@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 from lightning.pytorch import LightningDataModule, LightningModule
@@ -12,6 +13,8 @@ __all__ = ["run"]
 
 def run(args: Sequence[str]) -> None:
     """``fit``, ``validate``, ``test`` or ``predict`` with LightningCLI's own arguments."""
+    # the arguments are those of the command line, less the words that led here
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within Python")
     LightningCLI(
         LightningModule,
         LightningDataModule,
@@ -20,5 +23,6 @@ def run(args: Sequence[str]) -> None:
         save_config_callback=SaveConfigCallback,
         save_config_kwargs={"overwrite": True},
         seed_everything_default=0,
+        parser_kwargs={"prog": "posterior train"},
         args=list(args),
     )

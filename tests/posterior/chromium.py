@@ -61,7 +61,7 @@ def open_page(page: str, folder: Path, *, width: int = 1200, then: str = "") -> 
         f"--user-data-dir={folder / 'profile'}", f"--window-size={width},1600", "--virtual-time-budget=4000", "--dump-dom",
         file.as_uri(),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     found = re.search(r'<pre id="seen">([^<]+)</pre>', done.stdout)
     if found is None:
         raise RuntimeError(f"the page's scripts did not end; Chromium says: {done.stderr[-2000:]}")
