@@ -81,8 +81,7 @@ def load_classifier(
     model, weights = _open(path, config, num_heads, head_channels, new_attention_order)
     if model.kind != "classifier":
         raise ValueError(f"path: {path} is a {model.kind}; load it with load_adm")
-    network = _filled(model, weights)
-    return network  # type: ignore[return-value]
+    return _filled(model, weights)
 
 
 def _open(

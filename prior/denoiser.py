@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from prior.schedules import Schedule
 
-__all__ = ["EDMHead", "Denoiser", "Head", "ImageHead", "NoiseHead", "Prediction", "ScoreHead", "VHead", "VelocityHead"]
+__all__ = ["Denoiser", "EDMHead", "Head", "ImageHead", "NoiseHead", "Prediction", "ScoreHead", "VHead", "VelocityHead"]
 
 
 @dataclass(frozen=True)
@@ -226,5 +226,7 @@ class Denoiser(nn.Module):
     def with_schedule(self, schedule: Schedule) -> Denoiser:
         """The same network behind another schedule; only for heads that read the noise level, not the time."""
         if not isinstance(self.head, EDMHead):
-            raise TypeError(f"only a denoiser with an EDMHead reads noise levels and can change its schedule; this one has {self.head!r}")
+            raise TypeError(
+                f"only a denoiser with an EDMHead reads noise levels and can change its schedule; this one has {self.head!r}"
+            )
         return Denoiser(self.network, schedule, self.head, learned_variance=self.learned_variance, data_range=self.data_range)

@@ -74,7 +74,9 @@ def trailing(schedule: Schedule, steps: int) -> Tensor:
 
 def _discrete(schedule: Schedule, name: str, steps: int) -> int:
     if not isinstance(schedule, DiscreteVP):
-        raise TypeError(f"the {name} grid needs a schedule with discrete steps, got {schedule!r}; use uniform, karras or log_snr")
+        raise TypeError(
+            f"the {name} grid needs a schedule with discrete steps, got {schedule!r}; use uniform, karras or log_snr"
+        )
     if steps > schedule.T:
         raise ValueError(f"steps must be at most T = {schedule.T}, got {steps}")
     return schedule.T

@@ -77,7 +77,9 @@ def verify(name: str) -> None:
         raise ValueError(f"weights of {name}: {entry.path} is missing; install the package again")
     found = hashlib.sha256(entry.path.read_bytes()).hexdigest()
     if found != entry.sha256:
-        raise ValueError(f"weights of {name}: {entry.path} is corrupt: sha256 is {found[:12]}..., must be {entry.sha256[:12]}...")
+        raise ValueError(
+            f"weights of {name}: {entry.path} is corrupt: sha256 is {found[:12]}..., must be {entry.sha256[:12]}..."
+        )
 
 
 def build(spec: Any) -> Any:

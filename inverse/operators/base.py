@@ -61,6 +61,10 @@ class Operator(nn.Module):
         self.check_input(x)
         return self._apply_operator(x)
 
+    def pinv(self, y: Tensor) -> Tensor:
+        """An image that explains ``y``, to start from; ``TypeError`` where the operator offers none."""
+        raise TypeError(f"{self!r} has no pinv(y); define one, or give the sampler a start of your own")
+
     def measure(self, x: Tensor, *, seed: int = 0) -> Tensor:
         """``A(x) + n``: a measurement with its noise, the same bytes for the same seed."""
         return self.noise.sample(self(x), torch.Generator().manual_seed(seed))

@@ -106,7 +106,7 @@ class RedDiff:
     steps: int = 60
     levels: tuple[float, float] | None = (0.5, 0.02)
     weighting: str = "bayes"
-    prior_weight: float = 0.5
+    prior_weight: float = 0.35
     data_weight: float | None = None
     noise_floor: float = 0.002
     reduction: str = "sum"
@@ -194,12 +194,10 @@ class RedDiff:
     def start(self, model: Denoiser, A: Operator, y: Tensor) -> Tensor:
         """Where the optimisation begins, in the network's range: the smoothest image that explains ``y``.
 
-        For a nonlinear operator what its own ``pinv`` makes of ``y``; ``TypeError`` where it has none.
+        For a nonlinear operator what its own ``pinv`` makes of ``y``.
         """
         if isinstance(A, LinearOperator):
             return model.to_network(smooth_start(A, y, max(self._noise(A, y), self.noise_floor)))
-        if not hasattr(A, "pinv"):
-            raise TypeError(f"{A!r} has no pinv(y) to start from; give it one, or call run() with a start of your own")
         return model.to_network(A.pinv(y))
 
     def _noise(self, A: Operator, y: Tensor) -> float:

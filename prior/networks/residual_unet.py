@@ -8,6 +8,7 @@ with deep denoiser prior"), with the noise level entering as a modulation of eac
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -70,14 +71,14 @@ class ResidualUNet(nn.Module):
         folded = in_channels * unshuffle**2
         self.head = nn.Conv2d(folded, channels[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(_level(c, embedding, n) for c, n in zip(channels[:-1], blocks, strict=False))
-        self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(channels, channels[1:], strict=False))
+        self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in itertools.pairwise(channels))
         self.middle = _level(channels[-1], embedding, blocks[-1])
-        self.ups = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in zip(channels, channels[1:], strict=False))
+        self.ups = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in itertools.pairwise(channels))
         self.up_blocks = nn.ModuleList(_level(c, embedding, n) for c, n in zip(channels[:-1], blocks, strict=False))
         self.tail = nn.Conv2d(channels[0], folded, 3, padding=1)
         nn.init.zeros_(self.tail.weight)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
-        self.to(memory_format=torch.channels_last)  # 1.3 to 5 times faster convolutions on the CPU, and faster on CUDA
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions run 1.3 to 5 times faster
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         height, width = x.shape[-2:]

@@ -206,7 +206,7 @@ def test_memory_does_not_grow_with_steps(network):
     assert alive(40) == alive(5)
 
 
-@pytest.mark.parametrize("A, limit", [(Overexpose(2.0), 0.04), (JPEG(30), 0.09)], ids=["overexposed", "jpeg"])
+@pytest.mark.parametrize(("A", "limit"), [(Overexpose(2.0), 0.04), (JPEG(30), 0.09)], ids=["overexposed", "jpeg"])
 def test_paper_settings_take_nonlinear_operators(A, limit):
     prior = GaussianPrior(mean=0.55, std=0.1)
     image = prior.image((3, 16, 16))

@@ -30,7 +30,7 @@ def test_every_case_is_recognised(system):
     assert not unknown, f"no rule of tests/parity/cases.py knows {unknown} of {system}"
 
 
-@pytest.mark.parametrize("system, kind", [(s, k) for s, kinds in RULES.items() for k in kinds])
+@pytest.mark.parametrize(("system", "kind"), [(s, k) for s, kinds in RULES.items() for k in kinds])
 def test_every_kind_is_tested_or_pending(system, kind):
     for module in sorted(Path(__file__).parent.glob("test_*.py")):
         importlib.import_module(f"{__package__}.{module.stem}")

@@ -80,7 +80,7 @@ def stored_noise(case: Case, name: str, member: int, steps: int) -> Callable[[Te
     return lambda like: next(stream)[member : member + 1].to(like)
 
 
-@pytest.mark.parametrize("case, name", runs(), ids=lambda v: str(v))
+@pytest.mark.parametrize(("case", "name"), runs(), ids=lambda v: str(v))
 def test_iterates(case: Case, name: str) -> None:
     settings = case.meta["cases"][name]
     if settings["algo"] != "REDDIFF" or is_pending_operator(settings["deg"]):

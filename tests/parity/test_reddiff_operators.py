@@ -240,7 +240,7 @@ ALL = [
 ]
 
 
-@pytest.mark.parametrize("case, name", ALL)
+@pytest.mark.parametrize(("case", "name"), ALL)
 def test_operator(case: Case, name: str) -> None:
     found = [(check, match) for pattern, check in CHECKS.items() if (match := re.fullmatch(pattern, name))]
     if not found and is_pending_operator(name):

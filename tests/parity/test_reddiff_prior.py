@@ -18,7 +18,7 @@ CHECKS = [
 ]
 
 
-@pytest.mark.parametrize("case, key", CHECKS)
+@pytest.mark.parametrize(("case", "key"), CHECKS)
 def test_prior_gives_the_stored_output(case, key):
     model = reddiff_prior(case, "mixed" if "mixed" in key else "net")
     x = case["check/x"]

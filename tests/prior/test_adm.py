@@ -116,7 +116,7 @@ def test_half_convolutions_follows_the_official_rule():
     assert isinstance(network.input_blocks[1][0].in_layers[0], GroupNorm32)
 
 
-@pytest.mark.parametrize("dtype, tol", [(torch.float16, 5e-3), (torch.bfloat16, 4e-2)])
+@pytest.mark.parametrize(("dtype", "tol"), [(torch.float16, 5e-3), (torch.bfloat16, 4e-2)])
 def test_half_convolutions_stay_near_float32(dtype, tol):
     network = trained(ADMUNet(TINY))
     x, t = noise(1, 3, 16, 16), torch.tensor([400])
@@ -147,7 +147,7 @@ def test_double_precision_is_double():
 
 
 @pytest.mark.parametrize(
-    "shape, t, y, message",
+    ("shape", "t", "y", "message"),
     [
         ((1, 3, 8, 9), 1, None, r"x must be \(B, 3, H, W\) with H and W multiples of 2, got \(1, 3, 8, 9\)"),
         ((1, 1, 8, 8), 1, None, r"x must be \(B, 3, H, W\)"),
@@ -171,7 +171,7 @@ def test_missing_and_misshapen_class():
 
 
 @pytest.mark.parametrize(
-    "settings, message",
+    ("settings", "message"),
     [
         ({"model_channels": 40}, r"multiples of 32, got \(40, 80\)"),
         ({"channel_mult": ()}, "multiples of 32"),

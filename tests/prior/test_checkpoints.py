@@ -58,7 +58,8 @@ def test_released_files_need_no_flags(entry):
 
 def test_released_denoisers_by_name():
     assert released()["adm-imagenet-256"].file == "256x256_diffusion_uncond.pt"
-    assert len(released()) == 8 and {r.model.kind for r in released().values()} == {"unet", "superres"}
+    assert len(released()) == 8
+    assert {r.model.kind for r in released().values()} == {"unet", "superres"}
 
 
 def test_file_names_of_the_table_are_distinct():
@@ -91,7 +92,9 @@ def test_every_form_of_a_file_loads(form, network, tmp_path):
     same = deepcopy(network).half().float() if form == "half" else network
     prediction = model(x, t)
     assert torch.equal(torch.cat([prediction.eps, prediction.variance], dim=1), same(x, t))
-    assert model.schedule == Linear() and model.learned_variance and model.data_range == (-1.0, 1.0)
+    assert model.schedule == Linear()
+    assert model.learned_variance
+    assert model.data_range == (-1.0, 1.0)
     assert not model.network.training
     assert all(p.dtype == torch.float32 and not p.requires_grad for p in model.parameters())
 
@@ -104,7 +107,8 @@ def test_schedule_of_the_table_and_of_the_argument(monkeypatch, network, tmp_pat
     monkeypatch.setattr("prior.networks.adm_configuration.released_adm", lambda: (same_size,))
     model = load_adm(path)
     assert model.schedule == Cosine()
-    assert model.network.config.new_attention_order and model.network.config.head_channels == 64
+    assert model.network.config.new_attention_order
+    assert model.network.config.head_channels == 64
 
 
 def test_upsampler_takes_its_image_as_condition(tmp_path):
@@ -132,7 +136,7 @@ def test_unknown_heads_are_asked_for(network):
 
 
 @pytest.mark.parametrize(
-    "setting, wrong, key",
+    ("setting", "wrong", "key"),
     [
         ("scale_shift", False, "emb_layers.1.weight"),
         ("updown", False, "input_blocks.2.0.op.weight"),

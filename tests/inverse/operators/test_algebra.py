@@ -27,7 +27,7 @@ class Square(Operator):
 
 
 @pytest.mark.parametrize(
-    "operator, wanted",
+    ("operator", "wanted"),
     [
         (A @ B, lambda: A(B(x))),
         (A + B, lambda: A(x) + B(x)),
@@ -47,9 +47,12 @@ def test_algebra(operator, wanted):
 
 
 def test_linear_only_if_both_are():
-    assert isinstance(A @ B, Composed) and isinstance(A @ B, LinearOperator)
+    assert isinstance(A @ B, Composed)
+    assert isinstance(A @ B, LinearOperator)
     chain = Square() @ A
-    assert isinstance(chain, Chain) and not chain.linear and chain.domain == chain.codomain == (3, 4, 4)
+    assert isinstance(chain, Chain)
+    assert not chain.linear
+    assert chain.domain == chain.codomain == (3, 4, 4)
 
 
 def test_complex_factor():
@@ -60,7 +63,8 @@ def test_complex_factor():
     D = (0.6 - 0.8j) * B
     assert torch.allclose(D.pinv(D(x)).real, x, atol=1e-8)
     D = 2j * Identity()
-    assert torch.allclose(D.pinv(D(x)).real, x) and D.isometry == 4
+    assert torch.allclose(D.pinv(D(x)).real, x)
+    assert D.isometry == 4
 
 
 def test_gradient_of_a_complex_measurement():
@@ -94,7 +98,8 @@ def test_stack_splits():
 
 def test_noise_of_the_whole():
     noisy = A.with_noise(Gaussian(0.2))
-    assert (noisy @ B).noise == Gaussian(0.2) and (2 * noisy).noise == Gaussian(0.2)
+    assert (noisy @ B).noise == Gaussian(0.2)
+    assert (2 * noisy).noise == Gaussian(0.2)
     assert stack(A, B, noise=Gaussian(0.1)).noise == Gaussian(0.1)
 
 
@@ -127,7 +132,8 @@ def test_each_member_converges_at_its_own_pace():
         )
 
     together = solve(slice(None))
-    assert torch.equal(together[:1], b[:1]) and torch.equal(together[:1], solve(slice(0, 1)))
+    assert torch.equal(together[:1], b[:1])
+    assert torch.equal(together[:1], solve(slice(0, 1)))
     assert torch.equal(together[1:], solve(slice(1, 2)))
 
 

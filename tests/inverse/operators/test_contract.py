@@ -14,7 +14,7 @@ from tests.inverse.operators.examples import OPERATORS
 DTYPES = {torch.float32: 1e-5, torch.float64: 1e-10}
 
 every = pytest.mark.parametrize("make", OPERATORS.values(), ids=OPERATORS.keys())
-every_dtype = pytest.mark.parametrize("dtype, tolerance", DTYPES.items(), ids=lambda v: str(v).removeprefix("torch."))
+every_dtype = pytest.mark.parametrize(("dtype", "tolerance"), DTYPES.items(), ids=lambda v: str(v).removeprefix("torch."))
 
 
 def randn(batch: int, shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -42,7 +42,9 @@ def test_adjoint(make, dtype, tolerance):
     A = make().to(dtype)
     x, y = randn(3, A.domain, 0, dtype), randn(3, A.codomain, 1, dtype)
     ax, aty = A(x), A.adjoint(y)
-    assert ax.shape == y.shape and aty.shape == x.shape and ax.dtype == aty.dtype == dtype
+    assert ax.shape == y.shape
+    assert aty.shape == x.shape
+    assert ax.dtype == aty.dtype == dtype
     gap = (ax * y).sum() - (x * aty).sum()
     assert gap.abs() <= tolerance * ax.norm() * y.norm()
     assert A.adjointness() <= max(tolerance, 1e-6)  # operators without buffers answer in float32
@@ -106,7 +108,8 @@ def test_svd(make):
     M = dense(A)
     m, n = M.shape
     x, y, c = randn(2, A.domain, 0), randn(2, A.codomain, 1), randn(2, (n,), 2)
-    assert svd.s.shape == (n,) and svd.s.dtype == torch.float64
+    assert svd.s.shape == (n,)
+    assert svd.s.dtype == torch.float64
     wanted = torch.cat([torch.linalg.svdvals(M), torch.zeros(max(0, n - m), dtype=torch.float64)])
     torch.testing.assert_close(svd.s.sort(descending=True).values, wanted, atol=1e-7, rtol=0)
     torch.testing.assert_close(svd.U(svd.s * svd.Vh(x)), A(x), atol=1e-7, rtol=0)
@@ -155,7 +158,8 @@ def test_complex_images(make):
 def test_repr_names_the_operator(make):
     A = make()
     text = repr(A)
-    assert text.startswith(f"{type(A).__name__}(") and text == repr(make())
+    assert text.startswith(f"{type(A).__name__}(")
+    assert text == repr(make())
 
 
 @every
@@ -183,7 +187,8 @@ def test_wrong_shape(make):
 def test_with_noise(make):
     A = make()
     noisy = A.with_noise(Gaussian(0.1))
-    assert noisy.noise == Gaussian(0.1) and A.noise != Gaussian(0.1)
+    assert noisy.noise == Gaussian(0.1)
+    assert A.noise != Gaussian(0.1)
     assert [b.data_ptr() for b in noisy.buffers()] == [b.data_ptr() for b in A.buffers()]
     x = randn(1, A.domain, 0, torch.float32)
     assert torch.equal(noisy(x), A(x))

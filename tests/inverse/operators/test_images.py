@@ -86,7 +86,8 @@ def test_line_kernel():
 def test_motion_kernel(intensity):
     kernel = kernels.motion_kernel(21, intensity, seed=3)
     at = torch.arange(21, dtype=torch.float64) - 10
-    assert float(kernel.sum()) == pytest.approx(1, abs=1e-12) and float(kernel.min()) >= 0
+    assert float(kernel.sum()) == pytest.approx(1, abs=1e-12)
+    assert float(kernel.min()) >= 0
     assert float(kernel.sum(1) @ at) == pytest.approx(0, abs=1e-9)
     assert float(kernel.sum(0) @ at) == pytest.approx(0, abs=1e-9)
     assert torch.equal(kernel, kernels.motion_kernel(21, intensity, seed=3))
@@ -127,7 +128,7 @@ def test_resize_keeps_what_it_should():
     assert cubic(torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0])).tolist() == [1.0, 0.5625, 0.0, -0.0625, 0.0, 0.0]
 
 
-@pytest.mark.parametrize("stride, before", [(1, 0), (1, 4), (2, 1), (3, 2)])
+@pytest.mark.parametrize(("stride", "before"), [(1, 0), (1, 4), (2, 1), (3, 2)])
 @pytest.mark.parametrize("n", [6, 72])  # within a block, and over several
 def test_filter(stride, before, n):
     taps, x = rand(5), rand(2, n, n)
@@ -144,11 +145,13 @@ def test_filter(stride, before, n):
 
 def test_inpainting():
     A = Inpaint.random((3, 10, 10), 0.37, seed=1)
-    assert (~A.mask).sum((1, 2)).tolist() == [37, 37, 37] and torch.equal(A.mask[0], A.mask[2])
+    assert (~A.mask).sum((1, 2)).tolist() == [37, 37, 37]
+    assert torch.equal(A.mask[0], A.mask[2])
     assert torch.equal(A.mask, Inpaint.random((3, 10, 10), 0.37, seed=1).mask)
     assert not torch.equal(A.mask, Inpaint.random((3, 10, 10), 0.37, seed=2).mask)
     box = Inpaint.box((2, 8, 8), (1, 2, 3, 4)).mask
-    assert not box[:, 1:4, 2:6].any() and int(box.sum()) == 2 * (64 - 12)
+    assert not box[:, 1:4, 2:6].any()
+    assert int(box.sum()) == 2 * (64 - 12)
     assert int(Inpaint.box((1, 8, 8)).mask.sum()) == 48
     shared = Inpaint(box[:1])
     assert torch.equal(shared(torch.ones(1, 5, 8, 8))[0, 3], box[0].float())
@@ -220,7 +223,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("call, message", REFUSED.values(), ids=REFUSED.keys())
+@pytest.mark.parametrize(("call", "message"), REFUSED.values(), ids=REFUSED.keys())
 def test_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -29,13 +29,18 @@ def test_other_files_are_refused(tmp_path):
 
 def test_dps_masks():
     mask = masks.dps_random_mask(40, (0.3, 0.7), seed=1)
-    assert mask.shape == (1, 40, 40) and 0.3 * 1600 - 1 <= int((~mask).sum()) <= 0.7 * 1600
+    assert mask.shape == (1, 40, 40)
+    assert 0.3 * 1600 - 1 <= int((~mask).sum()) <= 0.7 * 1600
     assert torch.equal(mask, masks.dps_random_mask(40, (0.3, 0.7), seed=1))
     box = masks.dps_box_mask(40, (8, 12), margin=(3, 5), seed=2)
     rows, columns = (~box[0]).any(1).nonzero(), (~box[0]).any(0).nonzero()
-    assert 8 <= len(rows) < 12 and 8 <= len(columns) < 12
+    assert 8 <= len(rows) < 12
+    assert 8 <= len(columns) < 12
     assert int((~box).sum()) == len(rows) * len(columns)
-    assert rows.min() >= 3 and rows.max() < 37 and columns.min() >= 5 and columns.max() < 35
+    assert rows.min() >= 3
+    assert rows.max() < 37
+    assert columns.min() >= 5
+    assert columns.max() < 35
 
 
 def test_shapes_are_refused():

@@ -75,7 +75,7 @@ def test_phase_retrieval():
 
 
 @pytest.mark.parametrize(
-    "call, message",
+    ("call", "message"),
     [
         (lambda: Overexpose(0.0), "gain must be positive and finite, got 0.0"),
         (lambda: Quantize(0), r"bits must be a whole number in 1\.\.16, got 0"),
