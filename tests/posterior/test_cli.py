@@ -2,9 +2,9 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 import types
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +27,20 @@ def test_help_does_not_import_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+def _children_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_help_is_fast():
+    """In processor time, which a busy machine does not stretch as it does the time on the clock."""
     times = []
     for _ in range(8):
-        began = time.perf_counter()
+        began = _children_seconds()
         done = subprocess.run(
             [sys.executable, "-m", "posterior", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
         )
-        times.append(time.perf_counter() - began)
+        times.append(_children_seconds() - began)
         if min(times) < 0.5:
             break
     assert min(times) < 0.5
