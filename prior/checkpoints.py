@@ -81,7 +81,7 @@ def load_classifier(
     model, weights = _open(path, config, num_heads, head_channels, new_attention_order)
     if model.kind != "classifier":
         raise ValueError(f"path: {path} is a {model.kind}; load it with load_adm")
-    return _filled(model, weights)
+    return _filled(model, weights)  # type: ignore[return-value]
 
 
 def _open(

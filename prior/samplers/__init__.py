@@ -1,13 +1,5 @@
-"""Unconditional samplers: a step rule over a time grid, for any denoiser.
+"""Unconditional samplers: a step rule over a time grid, for any denoiser. Imports are lazy."""
 
->>> from prior.samplers import DDIM
->>> DDIM(steps=20)
-DDIM(steps=20, spacing=None, eta=0.0, clip=True)
-"""
+import lazy_loader
 
-from prior.samplers.ddim import DDIM
-from prior.samplers.ddpm import DDPM
-from prior.samplers.heun import Heun
-from prior.samplers.loop import Guidance, Progress, Sampler
-
-__all__ = ["DDIM", "DDPM", "Guidance", "Heun", "Progress", "Sampler"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,5 @@
+from .adm import ADMConfig as ADMConfig
+from .adm import ADMUNet as ADMUNet
+from .adm import SuperResUNet as SuperResUNet
+from .adm_classifier import ADMClassifier as ADMClassifier
+from .residual_unet import ResidualUNet as ResidualUNet

@@ -1,0 +1,27 @@
+"""Importing a package is free: nothing heavy is loaded before it is used."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    "package", ["prior", "inverse", "inverse.operators", "prior.networks", "prior.samplers", "inverse.samplers", "posterior"]
+)
+def test_import_is_lazy(package):
+    code = f"import sys, {package}; print([m for m in ('torch', 'numpy', 'lightning', 'skimage') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "package", ["prior", "prior.networks", "prior.samplers", "inverse", "inverse.operators", "inverse.samplers"]
+)
+def test_every_public_name_resolves(package):
+    code = f"import {package} as p; print(all(getattr(p, name) is not None for name in p.__all__), len(p.__all__) > 3)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "True True\n"
