@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--tune", action="store_true", help="search total variation's best weight on these photographs first")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    console = Console()
+    console = Console(width=130)
     photos = dict(list(photographs(args.photos, args.size).items())[: args.limit])
     if args.tune:
         task = TASKS[0]
