@@ -95,7 +95,7 @@ class Implicit:
     ill-conditioned operator slows the run down: the choice for linear operators. The state is k.
     """
 
-    decay: float = 0.02
+    decay: float = 0.05
 
     def init(self, x: Tensor) -> int:
         return 0

@@ -106,7 +106,7 @@ class RedDiff:
     steps: int = 60
     levels: tuple[float, float] | None = (0.5, 0.02)
     weighting: str = "bayes"
-    prior_weight: float = 0.35
+    prior_weight: float = 1.0
     data_weight: float | None = None
     noise_floor: float = 0.002
     reduction: str = "sum"
