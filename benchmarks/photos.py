@@ -143,6 +143,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--limit", type=int, help="only so many photographs")
     parser.add_argument("--steps", type=int, default=RedDiff().steps)
+    parser.add_argument("--prior-weight", type=float, default=RedDiff().prior_weight)
+    parser.add_argument("--only", default="", help="only the tasks whose name holds this")
     parser.add_argument("--model", default="photos")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--tune", action="store_true", help="search total variation's best weight on these photographs first")
@@ -155,8 +157,8 @@ def main() -> None:
         weight = tune_tv_weight(task.operator((), 0), list(photos.values())[::6], bounds=(3e-4, 5e-3), evaluations=6)
         console.print(f"total variation's best weight for {task.name}: {weight:.2g}; the table uses {task.weight:.2g}")
     model = prior.load(args.model, weights=args.weights)
-    sampler = RedDiff(steps=args.steps)
-    rows = [measure(task, photos, model, sampler, console) for task in TASKS]
+    sampler = RedDiff(steps=args.steps, prior_weight=args.prior_weight)
+    rows = [measure(task, photos, model, sampler, console) for task in TASKS if args.only in task.name]
     console.print(_table(rows))
     if args.json is not None:
         machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
