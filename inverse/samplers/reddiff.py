@@ -125,6 +125,8 @@ class RedDiff:
             raise ValueError(f"reduction must be 'sum' or 'mean', got {self.reduction!r}")
         if self.levels is not None and not 0 < self.levels[1] <= self.levels[0]:
             raise ValueError(f"levels must be two positive numbers, the highest first, got {self.levels}")
+        if self.prior_weight < 0 or (self.prior_weight == 0 and isinstance(self.optimizer, Implicit)):
+            raise ValueError(f"prior_weight must be positive (0 only with SGD or Adam), got {self.prior_weight}")
         if self.samples < 0:
             raise ValueError(f"samples must not be negative, got {self.samples}")
 

@@ -242,6 +242,8 @@ def test_bad_input():
         RedDiff(weighting="cubic")
     with pytest.raises(ValueError, match="reduction must be 'sum' or 'mean', got 'max'"):
         RedDiff(reduction="max")
+    with pytest.raises(ValueError, match=r"prior_weight must be positive \(0 only with SGD or Adam\), got 0"):
+        RedDiff(prior_weight=0)
     with pytest.raises(ValueError, match="samples must not be negative, got -1"):
         RedDiff(samples=-1)
     with pytest.raises(ValueError, match="levels must be two positive numbers"):
