@@ -14,13 +14,16 @@ from prior.grids import grid
 from prior.randomness import MemberNoise
 from prior.schedules import DiscreteVP, Schedule
 
-__all__ = ["Guidance", "Progress", "Sampler"]
+__all__ = ["Guidance", "Progress", "Sampler", "Step", "guided"]
 
 Guidance = Callable[[Tensor, Tensor], Tensor]
 """``guidance(x, t)``: the gradient of ``log p(y | x_t)`` at ``x`` (B, ...), t (B,) being the time that the network reads.
 
 It is called without gradients enabled; one that differentiates a classifier enables them itself. Scale it at will.
 """
+
+Step = Callable[[Denoiser, Tensor, Tensor, Tensor, "Tensor | None", "Guidance | None"], Tensor]
+"""``step(model, x, t, s, noise, guidance)``, as :meth:`Sampler.step`."""
 
 Progress = Callable[[int, int], None]
 """``progress(done, total)``, called after each step."""
@@ -39,7 +42,8 @@ class _Conditioned(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """A step rule over a time grid; subclasses give ``step`` and say whether it is ``stochastic``.
+    """A step rule over a time grid; subclasses say whether it is ``stochastic`` and give ``step``, or ``begin`` if the rule
+    remembers earlier steps.
 
     Parameters
     ----------
@@ -60,6 +64,10 @@ class Sampler:
     ) -> Tensor:
         """From ``x`` (B, ...) at time ``t`` to time ``s``, in the network's range; ``noise`` like x if ``stochastic``."""
         raise NotImplementedError(f"{type(self).__name__} must define step")
+
+    def begin(self, schedule: Schedule, times: Tensor) -> Step:
+        """The step rule of one walk over ``times``; a multistep sampler returns one that carries its own history."""
+        return self.step
 
     def times(self, schedule: Schedule) -> Tensor:
         """The times visited: ``steps + 1`` of them, float64, decreasing to ``schedule.clean``."""
@@ -109,9 +117,10 @@ class Sampler:
         """``x`` (B, ...) at ``times[0]`` carried to ``times[-1]``, in the network's range; ``noise(x)`` draws for a step."""
         if self.stochastic and noise is None:
             raise ValueError(f"noise must be given, since {self!r} is stochastic; MemberNoise(seed, {len(x)}) draws it")
+        step = self.begin(model.schedule, times)
         for done, (t, s) in enumerate(pairwise(times), start=1):
             z = noise(x) if self.stochastic and noise is not None else None
-            x = self.step(model, x, t, s, z, guidance)
+            x = step(model, x, t, s, z, guidance)
             if progress is not None:
                 progress(done, len(times) - 1)
         return x

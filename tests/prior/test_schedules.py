@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 import torch
 
-from prior.schedules import EDM, VE, Cosine, Linear, RectifiedFlow, Respaced, ScaledLinear, Schedule
+from prior.schedules import EDM, VE, VP, Cosine, Linear, RectifiedFlow, Respaced, ScaledLinear, Schedule, SubVP
 
 DISCRETE = {
     "linear": lambda: Linear(),
@@ -19,6 +19,9 @@ DISCRETE = {
 CONTINUOUS = {
     "ve": lambda: VE(),
     "ve-narrow": lambda: VE(sigma_min=0.1, sigma_max=2.0),
+    "vp": lambda: VP(),
+    "vp-slow": lambda: VP(beta_0=0.05, beta_1=4.0, time_scale=999.0),
+    "subvp": lambda: SubVP(),
     "edm": lambda: EDM(),
     "flow": lambda: RectifiedFlow(),
 }

@@ -1,15 +1,4 @@
-r"""Noise schedules: how ``x_t = alpha(t) x_0 + sigma(t) eps`` is noised.
-
-A schedule is a value: frozen, compared by its fields, and its ``repr`` rebuilds it. It answers in float64 and on the
-device of ``t``; callers cast once, where the image meets the coefficient. Two derived quantities make schedules
-interchangeable:
-
-* the *noise level* ``sigma(t) / alpha(t)``, the sigma of Karras et al. 2022: any two schedules describe the same noisy
-  image, up to a scale, where their noise levels agree;
-* the *time* of a noise level, its inverse.
-
-``schedule.clean`` is the time at which ``sigma`` is zero; every time grid ends there.
-"""
+"""Variance-preserving schedules over a whole number of steps: those that most released networks were trained with."""
 
 from __future__ import annotations
 
@@ -20,65 +9,9 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-__all__ = [
-    "EDM",
-    "VE",
-    "Cosine",
-    "DiscreteVP",
-    "Linear",
-    "RectifiedFlow",
-    "Respaced",
-    "ScaledLinear",
-    "Schedule",
-]
+from prior.schedules.base import Schedule, double
 
-
-def _double(t: float | Tensor) -> Tensor:
-    return torch.as_tensor(t, dtype=torch.float64, device=t.device if isinstance(t, Tensor) else None)
-
-
-class Schedule:
-    """What every schedule answers; ``t`` is a float or a tensor of any shape, answers are float64 of that shape.
-
-    Subclasses are frozen dataclasses that give ``t_min``, ``t_max`` (the ends of the useful range), ``clean`` (where
-    sigma is 0), ``alpha``, ``sigma``, ``time`` and ``drift``.
-    """
-
-    t_min: float
-    t_max: float
-    clean: float
-
-    def alpha(self, t: float | Tensor) -> Tensor:
-        """Scale of the clean image at time ``t``."""
-        raise NotImplementedError(f"{type(self).__name__} must define alpha(t)")
-
-    def sigma(self, t: float | Tensor) -> Tensor:
-        """Standard deviation of the noise at time ``t``."""
-        raise NotImplementedError(f"{type(self).__name__} must define sigma(t)")
-
-    def time(self, level: float | Tensor) -> Tensor:
-        """The time at which the noise level ``sigma / alpha`` is ``level``."""
-        raise NotImplementedError(f"{type(self).__name__} must define time(level)")
-
-    def drift(self, t: float | Tensor) -> Tensor:
-        """``f(t) = d log alpha / dt`` of the forward SDE ``dx = f x dt + g dw`` (Song et al. 2021, eq. 5)."""
-        raise NotImplementedError(f"{type(self).__name__} must define drift(t)")
-
-    def diffusion(self, t: float | Tensor) -> Tensor:
-        """``g(t)`` of the forward SDE, with ``g^2 = d sigma^2 / dt - 2 f sigma^2``."""
-        raise NotImplementedError(f"{type(self).__name__} must define diffusion(t)")
-
-    def level(self, t: float | Tensor) -> Tensor:
-        """Noise level ``sigma(t) / alpha(t)``."""
-        return self.sigma(t) / self.alpha(t)
-
-    def log_snr(self, t: float | Tensor) -> Tensor:
-        """``log(alpha^2 / sigma^2)``, the lambda of Kingma et al. 2021."""
-        return -2 * torch.log(self.level(t))
-
-    def network_time(self, t: float | Tensor) -> Tensor:
-        """The time as the network was trained to read it; only respacing changes it."""
-        return _double(t)
+__all__ = ["Cosine", "DiscreteVP", "Linear", "Respaced", "ScaledLinear"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +75,7 @@ class DiscreteVP(Schedule):
 
     def log_abar(self, t: float | Tensor) -> Tensor:
         """``log abar`` at any real t in [-1, T-1], linear between the steps."""
-        t = _double(t)
+        t = double(t)
         if bool((t < -1).any()) or bool((t > self.T - 1).any()):
             raise ValueError(f"t must lie in [-1, {self.T - 1}], got {t.min().item():g}..{t.max().item():g}")
         table = _tables(self).log_abar.to(t.device)
@@ -157,14 +90,14 @@ class DiscreteVP(Schedule):
         return torch.sqrt(-torch.expm1(self.log_abar(t)))
 
     def time(self, level: float | Tensor) -> Tensor:
-        wanted = -torch.log1p(_double(level) ** 2)  # log abar of that level
+        wanted = -torch.log1p(double(level) ** 2)  # log abar of that level
         table = _tables(self).log_abar.to(wanted.device)
         right = torch.searchsorted(-table, -wanted).clamp(1, self.T)
         lower, upper = table[right - 1], table[right]
         return (right - 2 + (wanted - lower) / (upper - lower)).clamp(-1, self.T - 1)
 
     def _slope(self, t: float | Tensor) -> Tensor:
-        t = _double(t)
+        t = double(t)
         table = _tables(self).log_abar.to(t.device)
         index = t.ceil().clamp(0, self.T - 1).long()
         return table[index + 1] - table[index]
@@ -262,7 +195,7 @@ class Respaced(DiscreteVP):
         return 1 - abar / torch.cat([torch.ones(1, dtype=torch.float64), abar[:-1]])
 
     def network_time(self, t: float | Tensor) -> Tensor:
-        t = _double(t)
+        t = double(t)
         kept = torch.tensor(self.kept, dtype=torch.float64, device=t.device)
         left = t.floor().clamp(0, self.T - 1).long()
         right = (left + 1).clamp(max=self.T - 1)
@@ -290,102 +223,3 @@ def _respaced_steps(T: int, spec: str) -> list[int]:
             position += stride
         start += size
     return kept
-
-
-@dataclass(frozen=True, kw_only=True)
-class VE(Schedule):
-    """Variance exploding: ``alpha = 1``, ``sigma = sigma_min (sigma_max / sigma_min)^t``, t in [0, 1] (Song et al. 2021)."""
-
-    sigma_min: float = 0.01
-    sigma_max: float = 50.0
-    t_min: float = field(default=0.0, init=False, repr=False)
-    t_max: float = field(default=1.0, init=False, repr=False)
-    clean: float = field(default=-math.inf, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        _check_sigmas(self.sigma_min, self.sigma_max)
-
-    @property
-    def _log_ratio(self) -> float:
-        return math.log(self.sigma_max / self.sigma_min)
-
-    def alpha(self, t: float | Tensor) -> Tensor:
-        return torch.ones_like(_double(t))
-
-    def sigma(self, t: float | Tensor) -> Tensor:
-        return self.sigma_min * torch.exp(self._log_ratio * _double(t))
-
-    def time(self, level: float | Tensor) -> Tensor:
-        return torch.log(_double(level) / self.sigma_min) / self._log_ratio
-
-    def drift(self, t: float | Tensor) -> Tensor:
-        return torch.zeros_like(_double(t))
-
-    def diffusion(self, t: float | Tensor) -> Tensor:
-        return self.sigma(t) * math.sqrt(2 * self._log_ratio)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EDM(Schedule):
-    """``alpha = 1`` and ``sigma = t``: time is the noise level itself (Karras et al. 2022)."""
-
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
-    clean: float = field(default=0.0, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        _check_sigmas(self.sigma_min, self.sigma_max)
-
-    @property
-    def t_min(self) -> float:  # type: ignore[override]
-        return self.sigma_min
-
-    @property
-    def t_max(self) -> float:  # type: ignore[override]
-        return self.sigma_max
-
-    def alpha(self, t: float | Tensor) -> Tensor:
-        return torch.ones_like(_double(t))
-
-    def sigma(self, t: float | Tensor) -> Tensor:
-        return _double(t)
-
-    def time(self, level: float | Tensor) -> Tensor:
-        return _double(level)
-
-    def drift(self, t: float | Tensor) -> Tensor:
-        return torch.zeros_like(_double(t))
-
-    def diffusion(self, t: float | Tensor) -> Tensor:
-        return torch.sqrt(2 * _double(t))
-
-
-@dataclass(frozen=True, kw_only=True)
-class RectifiedFlow(Schedule):
-    """Straight paths: ``alpha = 1 - t``, ``sigma = t``, t in [0, 1] (Liu et al. 2023; Lipman et al. 2023)."""
-
-    t_min: float = field(default=1e-3, init=False, repr=False)
-    t_max: float = field(default=1.0, init=False, repr=False)
-    clean: float = field(default=0.0, init=False, repr=False)
-
-    def alpha(self, t: float | Tensor) -> Tensor:
-        return 1 - _double(t)
-
-    def sigma(self, t: float | Tensor) -> Tensor:
-        return _double(t)
-
-    def time(self, level: float | Tensor) -> Tensor:
-        level = _double(level)
-        return 1 - 1 / (1 + level)
-
-    def drift(self, t: float | Tensor) -> Tensor:
-        return -1 / (1 - _double(t))
-
-    def diffusion(self, t: float | Tensor) -> Tensor:
-        t = _double(t)
-        return torch.sqrt(2 * t / (1 - t))
-
-
-def _check_sigmas(sigma_min: float, sigma_max: float) -> None:
-    if not 0 < sigma_min < sigma_max < math.inf:
-        raise ValueError(f"sigma_min and sigma_max must satisfy 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
