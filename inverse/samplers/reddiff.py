@@ -13,7 +13,9 @@ from torch import Tensor
 
 from inverse.operators.base import LinearOperator, Operator
 from inverse.reconstruction import Reconstruction, Trace
+from inverse.samplers.loop import Noise, Progress, counted, plain_settings
 from inverse.samplers.optimizers import Adam, Implicit, Optimizer
+from inverse.samplers.problem import Problem
 from inverse.samplers.start import smooth_start
 from prior.denoiser import Denoiser
 from prior.grids import leading
@@ -22,9 +24,6 @@ from prior.samplers import Heun
 from prior.schedules import DiscreteVP, Linear
 
 __all__ = ["WEIGHTINGS", "RedDiff"]
-
-Noise = Callable[[Tensor], Tensor]
-Progress = Callable[[int, int], None]
 
 WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "linear": lambda r: r,
@@ -40,36 +39,19 @@ WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {
 is minus the score of the prior smoothed to the level r, so that data and prior weigh as in Bayes' rule."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Likelihood:
-    """``weight |y - A(image(x + offset))|^2 / 2``, with the residual in the network's units."""
+    """``weight |y - A(x + offset)|^2 / 2``, in the network's range."""
 
-    model: Denoiser
-    A: Operator
-    y: Tensor
+    problem: Problem
     weight: float
     offset: Tensor | float = 0.0
 
-    @property
-    def scale(self) -> float:
-        low, high = self.model.data_range
-        return high - low
-
     def gradient(self, x: Tensor) -> Tensor:
-        image = self.model.to_image(x + self.offset)
-        if isinstance(self.A, LinearOperator):
-            return self.weight * self.scale * self.A.adjoint(self.A(image) - self.y)
-        with torch.enable_grad():
-            image.requires_grad_()
-            loss = (self.A(image) - self.y).abs().square().sum() / 2
-            (grad,) = torch.autograd.grad(loss, image)
-        return self.weight * self.scale * grad
+        return self.weight * self.problem.gradient(x + self.offset)
 
     def prox(self, x: Tensor, curvature: Tensor) -> Tensor:
-        if not isinstance(self.A, LinearOperator):
-            raise TypeError(f"an implicit step needs a linear operator, got {self.A!r}; use RedDiff.paper(), which takes any")
-        image = self.A.prox(self.model.to_image(x + self.offset), self.y, curvature.flatten() / self.weight)
-        return self.model.to_network(image) - self.offset
+        return self.problem.prox(x + self.offset, curvature.flatten() / self.weight) - self.offset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,72 +132,65 @@ class RedDiff:
         every network evaluation. Raises ``ValueError`` where ``y`` does not fit the operator or is not finite.
         """
         began = time.perf_counter()
-        _check_measurement(A, y)
-        times = self.times(model, A, y)
-        total = len(times) + self.samples * (len(times) + 2 * self.resample_steps - 1)
-        calls = 0
-
-        def count(*_: object) -> None:
-            nonlocal calls
-            calls += 1
-            if progress is not None:
-                progress(calls, total)
-
-        counter = model.register_forward_hook(count)
-        try:
-            with torch.no_grad():
-                mu, trace = self.run(model, A, y, self.start(model, A, y), times, NoiseSource(seed))
-                samples = [self.draw(model, A, y, mu, times, seed + 1 + s) for s in range(self.samples)]
-        finally:
-            counter.remove()
+        problem = Problem(model, A, y)
+        self.check(problem)
+        times = self.times(problem)
+        with counted(model, progress, self.network_calls(len(times))) as calls, torch.no_grad():
+            mu, trace = self.run(problem, self.start(problem), times, NoiseSource(seed))
+            samples = [self.draw(problem, mu, times, seed + 1 + s) for s in range(self.samples)]
         estimate = model.to_image(mu)
         return Reconstruction(
             estimate=estimate,
             samples=torch.stack(samples) if samples else estimate.new_empty((0, *estimate.shape)),
             measurement=y,
             operator=A,
-            network_calls=calls,
+            network_calls=calls.count,
             seconds=time.perf_counter() - began,
-            settings={"sampler": "RedDiff", "seed": seed, **_plain(self)},
+            settings={"sampler": "RedDiff", "seed": seed, **plain_settings(self)},
             trace=trace,
         )
 
-    def times(self, model: Denoiser, A: Operator, y: Tensor) -> list[float]:
+    def check(self, problem: Problem) -> None:
+        """Raise ``TypeError`` where an implicit step meets a nonlinear operator."""
+        if isinstance(self.optimizer, Implicit) and not problem.linear:
+            raise TypeError(f"an implicit step needs a linear operator, got {problem.A!r}; use RedDiff.paper(), which takes any")
+
+    def network_calls(self, times: int) -> int:
+        """Network evaluations of one reconstruction that visits this many ``times``, samples included."""
+        return times + self.samples * (times + 2 * self.resample_steps - 1)
+
+    def times(self, problem: Problem) -> list[float]:
         """The times visited, from noisy to clean."""
+        schedule = problem.model.schedule
         if self.levels is None:
-            if isinstance(model.schedule, DiscreteVP):
-                return leading(model.schedule, self.steps)[:-1].tolist()
+            if isinstance(schedule, DiscreteVP):
+                return leading(schedule, self.steps)[:-1].tolist()
             levels = Linear().level(leading(Linear(), self.steps)[:-1])
         else:
             high, low = self.levels
-            low_range, high_range = model.data_range
-            low = max(low, self._noise(A, y) * (high_range - low_range) / 3)
+            low = max(low, problem.noise / 3)
             levels = torch.logspace(math.log10(high), math.log10(min(low, high)), self.steps, dtype=torch.float64)
-        return model.schedule.time(levels).tolist()
+        return schedule.time(levels).tolist()
 
-    def start(self, model: Denoiser, A: Operator, y: Tensor) -> Tensor:
+    def start(self, problem: Problem) -> Tensor:
         """Where the optimisation begins, in the network's range: the smoothest image that explains ``y``.
 
         For a nonlinear operator what its own ``pinv`` makes of ``y``.
         """
-        if isinstance(A, LinearOperator):
-            return model.to_network(smooth_start(A, y, max(self._noise(A, y), self.noise_floor)))
-        return model.to_network(A.pinv(y))
+        if isinstance(problem.A, LinearOperator):
+            noise = max(problem.noise / problem.scale, self.noise_floor)
+            return problem.model.to_network(smooth_start(problem.A, problem.y, noise))
+        return problem.back_projected
 
-    def _noise(self, A: Operator, y: Tensor) -> float:
-        return float(A.noise.std(y).square().mean().sqrt())
-
-    def run(
-        self, model: Denoiser, A: Operator, y: Tensor, mu: Tensor, times: list[float], noise: Noise
-    ) -> tuple[Tensor, Trace]:
+    def run(self, problem: Problem, mu: Tensor, times: list[float], noise: Noise) -> tuple[Tensor, Trace]:
         """Optimise from ``mu``, in the network's range: one network evaluation and two draws of ``noise`` a time."""
-        data = self._likelihood(model, A, y)
+        data = self.likelihood(problem)
         state = self.optimizer.init(mu)
         levels, residuals = [], []
         for t in times:
-            mu, state = self.step(model, data, mu, t, noise, state)
-            levels.append(float(model.schedule.level(t)))
-            residuals.append(float((A(model.to_image(mu)) - y).abs().square().mean()))
+            mu, state = self.step(problem.model, data, mu, t, noise, state)
+            levels.append(float(problem.model.schedule.level(t)))
+            residuals.append(float((problem.residual(mu) / problem.scale).abs().square().mean()))
         return mu, Trace(tuple(times), tuple(levels), tuple(residuals))
 
     def step(
@@ -231,14 +206,14 @@ class RedDiff:
             weight = weight / mu[0].numel()
         return self.optimizer.step(mu, weight * (p.eps - z), weight / r, dataclasses.replace(data, offset=spread), state)
 
-    def _likelihood(self, model: Denoiser, A: Operator, y: Tensor) -> _Likelihood:
-        low, high = model.data_range
+    def likelihood(self, problem: Problem) -> _Likelihood:
+        """The data term with its weight."""
         weight = self.data_weight
         if weight is None:
-            weight = 1 / (max(self._noise(A, y), self.noise_floor) * (high - low)) ** 2
-        return _Likelihood(model, A, y, weight / (y[0].numel() if self.reduction == "mean" else 1))
+            weight = 1 / max(problem.noise, self.noise_floor * problem.scale) ** 2
+        return _Likelihood(problem, weight / (problem.y[0].numel() if self.reduction == "mean" else 1))
 
-    def draw(self, model: Denoiser, A: Operator, y: Tensor, mu: Tensor, times: list[float], seed: int) -> Tensor:
+    def draw(self, problem: Problem, mu: Tensor, times: list[float], seed: int) -> Tensor:
         """One posterior sample, in [0, 1], by perturbation (Matheron's rule; Papandreou & Yuille 2010).
 
         An alternative truth is drawn from the prior, measured with fresh noise and reconstructed in the same way; what
@@ -246,11 +221,12 @@ class RedDiff:
         a Gaussian prior. The alternative truth is the estimate, noised to ``resample_level`` and denoised again along
         the probability flow: with the prior's highest level an unconditional sample, with less a variation of the estimate.
         """
-        noise = NoiseSource(seed)
+        noise, model, A = NoiseSource(seed), problem.model, problem.A
         truth = self._variation(model, mu, noise)
         clean = A(model.to_image(truth))
         measured = torch.cat([A.noise.sample(member[None], torch.Generator().manual_seed(seed)) for member in clean])
-        again, _ = self.run(model, A, measured, self.start(model, A, measured), times, noise)
+        imagined = Problem(model, A, measured)
+        again, _ = self.run(imagined, self.start(imagined), times, noise)
         return model.to_image(mu + truth - again)
 
     def _variation(self, model: Denoiser, mu: Tensor, noise: Noise) -> Tensor:
@@ -260,15 +236,3 @@ class RedDiff:
         levels = torch.linspace(high ** (1 / rho), low ** (1 / rho), self.resample_steps, dtype=torch.float64) ** rho
         times = torch.cat([model.schedule.time(levels), torch.tensor([model.schedule.clean], dtype=torch.float64)])
         return Heun().walk(model, model.noised(mu, noise(mu), times[0]), times)
-
-
-def _plain(sampler: RedDiff) -> dict[str, object]:
-    settings = {f.name: getattr(sampler, f.name) for f in dataclasses.fields(sampler)}
-    return {name: repr(value) if dataclasses.is_dataclass(value) else value for name, value in settings.items()}
-
-
-def _check_measurement(A: Operator, y: Tensor) -> None:
-    if isinstance(A, LinearOperator):
-        A.check_output(y)
-    if not bool(torch.isfinite(y).all()):
-        raise ValueError(f"y must be finite, got {int((~torch.isfinite(y)).sum())} value(s) that are NaN or infinite")

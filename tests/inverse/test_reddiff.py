@@ -11,7 +11,9 @@ from torch import nn
 
 from inverse import RedDiff
 from inverse.operators import JPEG, Blur, Downsample, Gaussian, Identity, Inpaint, Overexpose, Poisson
+from inverse.samplers.problem import Problem
 from inverse.samplers.optimizers import SGD, Adam, Implicit
+from inverse.samplers.problem import Problem
 from inverse.samplers.reddiff import WEIGHTINGS
 from prior.denoiser import Denoiser, EDMHead
 from prior.networks.residual_unet import ResidualUNet
@@ -43,7 +45,7 @@ def test_noise_free_iteration_ends_at_the_posterior_mean(name):
     A, model = OPERATORS[name](), PRIOR.denoiser()
     y = A.measure(PRIOR.image(SHAPE), seed=1)
     mean, std = PRIOR.posterior(A, y, SHAPE)
-    mu, _ = BAYES.run(model, A, y, BAYES.start(model, A, y), BAYES.times(model, A, y), torch.zeros_like)
+    mu, _ = BAYES.run(p := Problem(model, A, y), BAYES.start(p), BAYES.times(p), torch.zeros_like)
     assert ((model.to_image(mu) - mean) / std).abs().max() < 0.1
 
 
@@ -83,7 +85,7 @@ def test_gradient_is_the_pull_towards_the_denoised_image(weighting):
     mu = torch.full((1, *SHAPE), 0.7)
     y = A(model.to_image(mu))
     r = 0.4
-    moved, _ = red.step(model, red._likelihood(model, A, y), mu, r, torch.zeros_like, torch.zeros_like(mu))
+    moved, _ = red.step(model, red.likelihood(Problem(model, A, y)), mu, r, torch.zeros_like, torch.zeros_like(mu))
     w = float(WEIGHTINGS[weighting](torch.tensor(r)))
     expected = 2.0 * w * r * (0.7 - (2 * PRIOR.mean - 1)) / ((2 * PRIOR.std) ** 2 + r**2)
     torch.testing.assert_close(mu - moved, torch.full_like(mu, expected), rtol=1e-4, atol=1e-6)
@@ -93,7 +95,7 @@ def test_without_a_prior_the_data_term_is_minimised():
     A, model = Downsample.area(2), PRIOR.denoiser()
     y = A(PRIOR.image(SHAPE))
     red = RedDiff(prior_weight=0.0, data_weight=1.0, optimizer=SGD(lr=1.0), steps=60, levels=(1.0, 0.1))
-    mu, trace = red.run(model, A, y, torch.zeros(1, *SHAPE), red.times(model, A, y), torch.zeros_like)
+    mu, trace = red.run(p := Problem(model, A, y), torch.zeros(1, *SHAPE), red.times(p), torch.zeros_like)
     assert trace.residual[-1] < 1e-6 * trace.residual[0]
     torch.testing.assert_close(A(model.to_image(mu)), y, atol=1e-4, rtol=0)
 
@@ -103,7 +105,7 @@ def test_pinv_is_a_fixed_point_without_a_prior():
     y = A(PRIOR.image(SHAPE))
     mu = model.to_network(A.pinv(y))
     red = dataclasses.replace(RedDiff.paper(steps=10), prior_weight=0.0, levels=(1.0, 0.1))
-    end, _ = red.run(model, A, y, mu, red.times(model, A, y), torch.zeros_like)
+    end, _ = red.run(p := Problem(model, A, y), mu, red.times(p), torch.zeros_like)
     torch.testing.assert_close(end, mu, atol=2e-3, rtol=0)  # Adam follows even the sign of a rounding error
 
 
@@ -113,7 +115,7 @@ def test_data_gradient_of_any_operator_is_that_of_its_loss():
     mu = model.to_network(image)
     for A in (Overexpose(1.5), Blur.gaussian(1.0), Downsample.bicubic(2)):
         y = A(image * 0.9)
-        data = RedDiff.paper()._likelihood(model, A, y)
+        data = RedDiff.paper().likelihood(Problem(model, A, y))
         x = mu.double().requires_grad_()
         double = A.to(torch.float64)
         loss = (2 * (y.double() - double(model.to_image(x)))).square().sum() / 2 / y.numel()
@@ -182,8 +184,8 @@ def test_one_network_call_a_step(samples):
 def test_paper_times_are_the_leading_grid():
     model = Denoiser(nn.Identity(), Linear())
     y = torch.zeros(1, *SHAPE)
-    assert RedDiff.paper(steps=5).times(model, Identity(), y) == [800.0, 600.0, 400.0, 200.0, 0.0]
-    edm = RedDiff.paper(steps=5).times(PRIOR.denoiser(), Identity(), y)
+    assert RedDiff.paper(steps=5).times(Problem(model, Identity(), y)) == [800.0, 600.0, 400.0, 200.0, 0.0]
+    edm = RedDiff.paper(steps=5).times(Problem(PRIOR.denoiser(), Identity(), y))
     torch.testing.assert_close(torch.tensor(edm), Linear().level(torch.tensor([800.0, 600, 400, 200, 0])).float())
 
 

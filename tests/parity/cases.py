@@ -71,9 +71,21 @@ RULES: dict[str, dict[str, Rule]] = {
         "ops_misc": _named("ops_misc"),
         "nonlinear_blur": _named("nonlinear_blur"),
     },
+    "samplers": {
+        "settings": _named("^meta"),
+        "prior": _named("^prior"),
+        "ode_vp": _named("^ode_vp"),
+        "ode_ve": _named("^ode_ve"),
+        "sde": _named("^sde"),
+        "likelihood": _named("^likelihood"),
+        "inversion": _named("^inversion"),
+        "mean_reverting_truth": _named("^mean_reverting.*truth"),
+        "mean_reverting": _named("^mean_reverting"),
+        "flows": _named("^flows"),
+    },
 }
 
-SUPPORT = frozenset({("adm_unet", "pool")})
+SUPPORT = frozenset({("adm_unet", "pool"), ("samplers", "settings")})
 """Kinds that only feed other cases and need no test of their own."""
 
 

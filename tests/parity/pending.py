@@ -15,7 +15,6 @@ SYSTEMS = frozenset(
         "ncsnpp",
         "oscar",
         "resshift",
-        "samplers",
         "tsdiff",
         "tvt",
     }

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from inverse.operators import JPEG, Downsample, Grayscale, Identity, Inpaint, Operator, Overexpose, Quantize, ddrm
 from inverse.samplers.optimizers import Adam
+from inverse.samplers.problem import Problem
 from inverse.samplers.reddiff import RedDiff
 from prior.grids import leading
 from prior.schedules import Linear
@@ -103,7 +104,7 @@ def test_iterates(case: Case, name: str) -> None:
             model.data_range = (0.0, 1.0)  # the official operator acts on images in [-1, 1]: nothing to convert
         else:
             y = (y + 1) / 2
-        data = red._likelihood(model, A, y)
+        data = red.likelihood(Problem(model, A, y))
         noise, state = stored_noise(case, name, member, len(times)), red.optimizer.init(mu)
         for k, t in enumerate(times):
             if k == len(times) - 1:

@@ -1,0 +1,23 @@
+"""What the cases of ``samplers`` share: their settings and the Gaussian mixture that they were made with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prior.mixture import GaussianMixture
+from tests.parity.cases import parity_cases
+
+__all__ = ["mixture", "settings"]
+
+
+def settings() -> dict[str, Any]:
+    """The JSON of the case of kind ``settings``: ``config``, step sequences, measured errors and slopes."""
+    (case,) = parity_cases("samplers", "settings")
+    return case.meta
+
+
+def mixture() -> GaussianMixture:
+    """The mixture of the case of kind ``prior``, over tensors of ``config.shape``."""
+    (case,) = parity_cases("samplers", "prior")
+    shape = (-1, *settings()["config"]["shape"])
+    return GaussianMixture(case["w"], case["m"].view(shape), case["v"].view(shape))
