@@ -1,3 +1,4 @@
+from . import adapters as adapters
 from . import checkpoints as checkpoints
 from . import data as data
 from . import grids as grids

@@ -83,7 +83,9 @@ class GaussianMixture:
         """Of x given ``y = A x + noise z``: A (m, n) dense, y (m,), x flattened (n,); again a mixture."""
         weights, means, covariances = [], [], []
         A, y = A.double(), y.double()
-        for w, m, v in zip(self.weights.double(), self.means.flatten(1).double(), self.variances.flatten(1).double(), strict=True):
+        for w, m, v in zip(
+            self.weights.double(), self.means.flatten(1).double(), self.variances.flatten(1).double(), strict=True
+        ):
             S = (A * v) @ A.mT + noise**2 * torch.eye(len(y), dtype=torch.float64)
             gain = torch.linalg.solve(S, A * v).mT
             r = y - A @ m

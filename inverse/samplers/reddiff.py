@@ -153,7 +153,9 @@ class RedDiff:
     def check(self, problem: Problem) -> None:
         """Raise ``TypeError`` where an implicit step meets a nonlinear operator."""
         if isinstance(self.optimizer, Implicit) and not problem.linear:
-            raise TypeError(f"an implicit step needs a linear operator, got {problem.A!r}; use RedDiff.paper(), which takes any")
+            raise TypeError(
+                f"an implicit step needs a linear operator, got {problem.A!r}; use RedDiff.paper(), which takes any"
+            )
 
     def network_calls(self, times: int) -> int:
         """Network evaluations of one reconstruction that visits this many ``times``, samples included."""

@@ -13,7 +13,7 @@ interchangeable:
 
 from prior.schedules.base import Schedule
 from prior.schedules.continuous import EDM, VE, VP, RectifiedFlow, SubVP
-from prior.schedules.discrete import Cosine, DiscreteVP, Linear, Respaced, ScaledLinear
+from prior.schedules.discrete import Cosine, DiscreteVP, Linear, Respaced, ScaledLinear, Tabulated
 
 __all__ = [
     "EDM",
@@ -27,4 +27,5 @@ __all__ = [
     "ScaledLinear",
     "Schedule",
     "SubVP",
+    "Tabulated",
 ]

@@ -82,10 +82,14 @@ class SubVP(VP):
 
 @dataclass(frozen=True, kw_only=True)
 class VE(Schedule):
-    """Variance exploding: ``alpha = 1``, ``sigma = sigma_min (sigma_max / sigma_min)^t``, t in [0, 1] (Song et al. 2021)."""
+    """Variance exploding: ``alpha = 1``, ``sigma = sigma_min (sigma_max / sigma_min)^t``, t in [0, 1] (Song et al. 2021).
+
+    With ``reads_sigma`` networks are told sigma instead of t, as those of Song et al. trained in continuous time are.
+    """
 
     sigma_min: float = 0.01
     sigma_max: float = 50.0
+    reads_sigma: bool = False
     t_min: float = field(default=0.0, init=False, repr=False)
     t_max: float = field(default=1.0, init=False, repr=False)
     clean: float = field(default=-math.inf, init=False, repr=False)
@@ -111,6 +115,9 @@ class VE(Schedule):
 
     def diffusion(self, t: float | Tensor) -> Tensor:
         return self.sigma(t) * math.sqrt(2 * self._log_ratio)
+
+    def network_time(self, t: float | Tensor) -> Tensor:
+        return self.sigma(t) if self.reads_sigma else double(t)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +157,12 @@ class EDM(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class RectifiedFlow(Schedule):
-    """Straight paths: ``alpha = 1 - t``, ``sigma = t``, t in [0, 1] (Liu et al. 2023; Lipman et al. 2023)."""
+    """Straight paths: ``alpha = 1 - t``, ``sigma = t``, t in [0, 1] (Liu et al. 2023; Lipman et al. 2023).
 
+    Networks read ``time_scale t``.
+    """
+
+    time_scale: float = 1.0
     t_min: float = field(default=1e-3, init=False, repr=False)
     t_max: float = field(default=1.0, init=False, repr=False)
     clean: float = field(default=0.0, init=False, repr=False)
@@ -172,6 +183,9 @@ class RectifiedFlow(Schedule):
     def diffusion(self, t: float | Tensor) -> Tensor:
         t = double(t)
         return torch.sqrt(2 * t / (1 - t))
+
+    def network_time(self, t: float | Tensor) -> Tensor:
+        return self.time_scale * double(t)
 
 
 def _check_sigmas(sigma_min: float, sigma_max: float) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prior.schedules.base import Schedule, double
 
-__all__ = ["Cosine", "DiscreteVP", "Linear", "Respaced", "ScaledLinear"]
+__all__ = ["Cosine", "DiscreteVP", "Linear", "Respaced", "ScaledLinear", "Tabulated"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +172,23 @@ class Cosine(DiscreteVP):
         u = torch.arange(self.T + 1, dtype=torch.float64) / self.T
         abar = torch.cos((u + self.s) / (1 + self.s) * (math.pi / 2)) ** 2
         return (1 - abar[1:] / abar[:-1]).clamp(max=self.beta_max)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tabulated(DiscreteVP):
+    """Betas given one by one, for a schedule that has no name here."""
+
+    table: tuple[float, ...]
+    T: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.table or not all(0 < beta < 1 for beta in self.table):
+            raise ValueError("table must hold variances strictly between 0 and 1")
+        object.__setattr__(self, "T", len(self.table))
+
+    @property
+    def betas(self) -> Tensor:
+        return torch.tensor(self.table, dtype=torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
