@@ -110,7 +110,8 @@ class SVD:
 
     ``s`` is float64, zero on the null space, in no particular order; cast it to the coefficients it meets. ``Vh`` takes
     images to coefficients and ``V`` back; ``Uh`` takes measurements to coefficients (zero where ``s`` has no partner)
-    and ``U`` back.
+    and ``U`` back. ``thin``, where there is one, is the same without (part of) the null space, and faster: its V has
+    fewer columns.
     """
 
     s: Tensor
@@ -118,6 +119,7 @@ class SVD:
     Uh: Callable[[Tensor], Tensor]
     V: Callable[[Tensor], Tensor]
     Vh: Callable[[Tensor], Tensor]
+    thin: SVD | None = None
 
 
 class _Apply(torch.autograd.Function):
@@ -161,12 +163,12 @@ class LinearOperator(Operator):
     def forward(self, x: Tensor) -> Tensor:
         """``A x``, without noise."""
         self.check_input(x)
-        return _Apply.apply(x, self)
+        return _Apply.apply(x, self) if x.requires_grad else self._apply_operator(x)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """``A^H y``, exact: ``<A x, y> = <x, A^H y>``."""
         self.check_output(y)
-        return _Apply.apply(y, self.H)
+        return _Apply.apply(y, self.H) if y.requires_grad else self._adjoint(y)
 
     @property
     def H(self) -> LinearOperator:
