@@ -1,4 +1,9 @@
 from . import operators as operators
 from . import samplers as samplers
+from .ambiguity import align as align
+from .phase import HybridInputOutput as HybridInputOutput
 from .reconstruction import Reconstruction as Reconstruction
+from .samplers.dps import DPS as DPS
+from .samplers.mcg import MCG as MCG
+from .samplers.pigdm import PiGDM as PiGDM
 from .samplers.reddiff import RedDiff as RedDiff

@@ -1,8 +1,12 @@
 from . import adapters as adapters
+from . import bridges as bridges
 from . import checkpoints as checkpoints
 from . import data as data
 from . import grids as grids
+from . import interpolants as interpolants
+from . import likelihood as likelihood
 from . import losses as losses
+from . import mean_reverting_loss as mean_reverting_loss
 from . import networks as networks
 from . import registry as registry
 from . import samplers as samplers
@@ -10,4 +14,6 @@ from . import schedules as schedules
 from . import training as training
 from .denoiser import Denoiser as Denoiser
 from .denoiser import Prediction as Prediction
+from .likelihood import Likelihood as Likelihood
+from .likelihood import log_likelihood as log_likelihood
 from .registry import load as load

@@ -32,8 +32,8 @@ def uniform(schedule: Schedule, steps: int) -> Tensor:
 
 def quadratic(schedule: Schedule, steps: int) -> Tensor:
     """Equal steps in the square root of time: more of them near the clean end (Song et al. 2021, DDIM, appendix D.2)."""
-    start, end = schedule.t_max - schedule.t_min, 0.0
-    return _ended(schedule, schedule.t_min + _linspace(start**0.5, end, steps) ** 2)
+    times = _linspace(schedule.t_max**0.5, schedule.t_min**0.5, steps) ** 2
+    return _ended(schedule, times.clamp(schedule.t_min, schedule.t_max))
 
 
 def karras(schedule: Schedule, steps: int, rho: float = 7.0) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from prior.denoiser import Denoiser, ImageHead
-from prior.schedules import Schedule
+from prior.schedules import Respaced, Schedule
 
 __all__ = ["GaussianMixture", "MixturePosterior"]
 
@@ -77,7 +77,8 @@ class GaussianMixture:
 
     def denoiser(self, schedule: Schedule, *, data_range: tuple[float, float] = (0.0, 1.0)) -> Denoiser:
         """The exact denoiser behind ``schedule``."""
-        return Denoiser(_Exact(self, schedule), schedule, ImageHead(), data_range=data_range)
+        trained = schedule.base if isinstance(schedule, Respaced) else schedule  # networks read the times of the base
+        return Denoiser(_Exact(self, trained), schedule, ImageHead(), data_range=data_range)
 
     def posterior(self, A: Tensor, y: Tensor, noise: float) -> MixturePosterior:
         """Of x given ``y = A x + noise z``: A (m, n) dense, y (m,), x flattened (n,); again a mixture."""

@@ -1,4 +1,5 @@
 from . import ddrm as ddrm
+from . import frequencies as frequencies
 from . import kernels as kernels
 from . import masks as masks
 from .algebra import stack as stack
@@ -7,10 +8,14 @@ from .base import LinearOperator as LinearOperator
 from .base import Operator as Operator
 from .blur import Blur as Blur
 from .colour import Grayscale as Grayscale
+from .compressed import BlockGaussian as BlockGaussian
 from .identity import Identity as Identity
 from .inpainting import Inpaint as Inpaint
 from .inpainting import Sample as Sample
+from .kernel_wizard import KernelWizard as KernelWizard
+from .kernel_wizard import NonlinearBlur as NonlinearBlur
 from .noise import Gaussian as Gaussian
+from .noise import Mixed as Mixed
 from .noise import Noise as Noise
 from .noise import Noiseless as Noiseless
 from .noise import Poisson as Poisson
@@ -20,4 +25,7 @@ from .nonlinear import PhaseRetrieval as PhaseRetrieval
 from .nonlinear import Quantize as Quantize
 from .resize import resize as resize
 from .separable import Separable as Separable
+from .subsampled import Fourier as Fourier
+from .subsampled import Hadamard as Hadamard
 from .superresolution import Downsample as Downsample
+from .varying import VaryingBlur as VaryingBlur

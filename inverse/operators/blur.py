@@ -6,7 +6,6 @@ A kernel of rank one (a Gaussian, a box) is a filter down the rows and one along
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,7 +14,8 @@ from torch import Tensor
 
 from inverse.operators import kernels
 from inverse.operators.base import SVD, LinearOperator, Shape
-from inverse.operators.boundary import check_boundary, fold, pad
+from inverse.operators.boundary import VALID, check_boundary, fold, pad
+from inverse.operators.convolution import by_parts, convolve, fast_length, hartley
 from inverse.operators.filters import Decomposition, Filter, decompose
 from inverse.operators.noise import Noise
 from inverse.operators.separable import separable_svd
@@ -46,7 +46,9 @@ class Blur(LinearOperator):
     ----------
     kernel: k, (h, w), real, of any size, larger than the image too: what a bright point becomes. Its origin is the pixel
         (h // 2, w // 2), the middle for odd sizes.
-    boundary: what the image is beyond its edge, one of ``boundary.BOUNDARIES``.
+    boundary: what the image is beyond its edge, one of ``boundary.BOUNDARIES``; or ``"valid"``: nothing is known there,
+        y is smaller by the reach of the kernel and holds the pixels that the edge does not touch. To deblur a photo of
+        unknown surroundings, as Almeida & Figueiredo 2013; ``A.input_shape(y.shape[1:])`` is the shape of the larger image.
     """
 
     rank = 3
@@ -65,6 +67,8 @@ class Blur(LinearOperator):
         self.register_buffer("kernel", kernel.to(torch.get_default_dtype()))
         self._refresh()
         self.register_load_state_dict_post_hook(_refresh)
+        if self.domain is not None:
+            self.output_shape(self.domain)
 
     def _refresh(self) -> None:
         self._layout = _layout(self.kernel, self.boundary)
@@ -104,35 +108,34 @@ class Blur(LinearOperator):
         return cls(kernels.motion_kernel(size, intensity, seed=seed), boundary, shape=shape, noise=noise)
 
     def _apply_operator(self, x: Tensor) -> Tensor:
-        return _by_parts(self._blur, x)
+        return by_parts(self._blur, x)
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        return _by_parts(self._blur_adjoint, y)
+        return by_parts(self._blur_adjoint, y)
 
     def _blur(self, x: Tensor) -> Tensor:
         if self.boundary == "circular":
-            return _multiply(x, torch.fft.rfft2(self._point(x)))
-        H, W = x.shape[-2:]
+            return convolve(x, torch.fft.rfft2(self._point(x)))
         for dim, (before, after) in zip((-2, -1), self._layout.margins, strict=True):
             x = pad(x, dim, before, after, self.boundary)
         kernel, grid = self._spectrum(x)
         h, w = self._layout.size
-        return _multiply(x, kernel, grid)[..., h - 1 : h - 1 + H, w - 1 : w - 1 + W]
+        return convolve(x, kernel, grid)[..., h - 1 : x.shape[-2], w - 1 : x.shape[-1]]
 
     def _blur_adjoint(self, y: Tensor) -> Tensor:
         if self.boundary == "circular":
-            return _multiply(y, torch.fft.rfft2(self._point(y)).conj())
+            return convolve(y, torch.fft.rfft2(self._point(y)).conj())
         h, w = self._layout.size
         y = torch.nn.functional.pad(y, (w - 1, 0, h - 1, 0))
         kernel, grid = self._spectrum(y)
-        x = _multiply(y, kernel.conj(), grid)[..., : y.shape[-2], : y.shape[-1]]
+        x = convolve(y, kernel.conj(), grid)[..., : y.shape[-2], : y.shape[-1]]
         for dim, (before, after) in zip((-2, -1), self._layout.margins, strict=True):
             x = fold(x, dim, before, after, self.boundary)
         return x
 
     def _spectrum(self, padded: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """The kernel's transform on a grid that holds the ``padded`` image, and the grid."""
-        grid = (_fast_length(padded.shape[-2]), _fast_length(padded.shape[-1]))
+        grid = (fast_length(padded.shape[-2]), fast_length(padded.shape[-1]))
         return torch.fft.rfft2(self._taps(padded), s=grid), grid
 
     def _taps(self, like: Tensor) -> Tensor:
@@ -151,6 +154,25 @@ class Blur(LinearOperator):
         )
         wrapped = taps.new_zeros(H, taps.shape[1]).index_add(0, row % H, taps)
         return wrapped.new_zeros(H, W).index_add(1, column % W, wrapped)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if self.boundary != VALID:
+            return shape
+        h, w = self._layout.size
+        C, H, W = shape
+        if h > H or w > W:
+            raise ValueError(f"{self!r} takes images of at least {h} x {w} pixels, got {H} x {W}; pad them")
+        return (C, H - h + 1, W - w + 1)
+
+    def input_shape(self, shape: Shape) -> Shape:
+        if self.boundary != VALID:
+            return shape
+        h, w = self._layout.size
+        return (shape[0], shape[1] + h - 1, shape[2] + w - 1)
+
+    def check_input(self, x: Tensor) -> None:
+        super().check_input(x)
+        self.output_shape(tuple(x.shape[1:]))
 
     def svd(self, shape: Shape | None = None) -> SVD | None:
         """In closed form for a circular blur, and for a kernel of rank one on images of at most 2048 pixels a side."""
@@ -177,13 +199,13 @@ class Blur(LinearOperator):
         phase = torch.where(seen, transfer / transfer.abs().clamp(min=1e-300), 1)
 
         def shifted(x: Tensor, phase: Tensor) -> Tensor:
-            return _by_parts(lambda part: _multiply(part, phase.to(part.dtype.to_complex())), x)
+            return by_parts(lambda part: convolve(part, phase.to(part.dtype.to_complex())), x)
 
         def image(c: Tensor) -> Tensor:
-            return _by_parts(_hartley, c.view(-1, C, H, W))
+            return by_parts(hartley, c.view(-1, C, H, W))
 
         def coefficients(x: Tensor) -> Tensor:
-            return _by_parts(_hartley, x).flatten(1)
+            return by_parts(hartley, x).flatten(1)
 
         return SVD(
             s.repeat(C, 1, 1).flatten(),
@@ -219,31 +241,3 @@ def _layout(kernel: Tensor, boundary: str) -> _Layout:
         )
         filters = (vertical, horizontal)
     return _Layout(rows, columns, (margins[0], margins[1]), filters)
-
-
-def _by_parts(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """``f`` of a complex image, for a real linear ``f``, from its real and imaginary part."""
-    return torch.complex(f(x.real), f(x.imag)) if x.is_complex() else f(x)
-
-
-def _multiply(x: Tensor, transfer: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
-    """The circular convolution of real images with a kernel of the given transform, on a ``grid`` at least as large."""
-    grid = grid or (x.shape[-2], x.shape[-1])
-    return torch.fft.irfft2(torch.fft.rfft2(x, s=grid) * transfer, s=grid)
-
-
-def _hartley(x: Tensor) -> Tensor:
-    X = torch.fft.fft2(x, norm="ortho")
-    return X.real - X.imag
-
-
-def _fast_length(n: int) -> int:
-    """The smallest length from ``n`` on without prime factors above 5."""
-    while True:
-        rest = n
-        for prime in (2, 3, 5):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return n
-        n += 1

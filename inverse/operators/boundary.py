@@ -5,16 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["BOUNDARIES", "check_boundary", "fold", "pad", "source"]
+__all__ = ["BOUNDARIES", "VALID", "check_boundary", "fold", "pad", "source"]
 
 BOUNDARIES = ("reflect", "symmetric", "replicate", "circular", "zero")
 """``abcd`` goes on as: reflect ``|cba``, symmetric ``|dcba``, replicate ``|dddd``, circular ``|abcd``, zero ``|0000``."""
 
+VALID = "valid"
+"""No boundary: nothing is known beyond the edge, and only what lies inside is computed; nothing is padded."""
+
 
 def check_boundary(boundary: str) -> None:
-    """Raise ``ValueError`` unless ``boundary`` is one of ``BOUNDARIES``."""
-    if boundary not in BOUNDARIES:
-        raise ValueError(f"boundary must be one of {', '.join(BOUNDARIES)}, got {boundary!r}")
+    """Raise ``ValueError`` unless ``boundary`` is ``VALID`` or one of ``BOUNDARIES``."""
+    if boundary not in (*BOUNDARIES, VALID):
+        raise ValueError(f"boundary must be one of {', '.join((*BOUNDARIES, VALID))}, got {boundary!r}")
 
 
 def source(position: Tensor, n: int, boundary: str) -> Tensor:
@@ -38,7 +41,9 @@ def _borders(n: int, before: int, after: int, boundary: str, device: torch.devic
 
 
 def pad(x: Tensor, dim: int, before: int, after: int, boundary: str) -> Tensor:
-    """``x`` with ``before`` and ``after`` samples more along ``dim``."""
+    """``x`` with ``before`` and ``after`` samples more along ``dim``; as it is at a ``VALID`` boundary."""
+    if boundary == VALID:
+        return x
     n = x.shape[dim]
     if boundary == "zero":
         sizes = [list(x.shape), list(x.shape)]
@@ -50,6 +55,8 @@ def pad(x: Tensor, dim: int, before: int, after: int, boundary: str) -> Tensor:
 
 def fold(y: Tensor, dim: int, before: int, after: int, boundary: str) -> Tensor:
     """The adjoint of ``pad``: what lies outside is added to the samples it was copied from."""
+    if boundary == VALID:
+        return y
     n = y.shape[dim] - before - after
     inside = y.narrow(dim, before, n)
     if boundary == "zero":

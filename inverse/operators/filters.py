@@ -75,6 +75,8 @@ class Filter:
 
     def adjoint(self, y: Tensor, dim: int) -> Tensor:
         """The exact adjoint of ``apply``."""
+        if self.before == self.after == 0:  # disjoint windows that fill the axis
+            return torch.stack([tap * y for tap in self.taps], dim).flatten(dim - 1, dim)
         K = len(self.taps)
         zeros = [torch.zeros_like(y)] * (self.stride - 1)
         spread = torch.stack([y, *zeros], dim).flatten(dim - 1, dim)  # stride - 1 zeros after each sample
@@ -95,7 +97,7 @@ def _correlate(x: Tensor, taps: tuple[float, ...], stride: int, dim: int) -> Ten
     window = (block - 1) * stride + K
     x = pad(x, dim, 0, max(0, (blocks - 1) * block * stride + window - x.shape[dim]), "zero")
     T = _toeplitz(taps, stride, block, x.dtype, x.device)
-    windows = x.unfold(dim, window, block * stride)
+    windows = x.unfold(dim, window, block * stride).contiguous()  # overlapping, they would be multiplied one by one
     y = windows @ T if dim == -1 else T.mT @ windows.mT
     return y.flatten(dim - 1, dim).narrow(dim, 0, m)
 

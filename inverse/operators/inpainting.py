@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Self
 
 from torch import Tensor
 
 from inverse.operators.base import SVD, LinearOperator, Shape
-from inverse.operators.masks import box_mask, random_mask
+from inverse.operators.masks import box_mask, freeform_mask, random_mask, read_masks
 from inverse.operators.noise import Noise
 
 __all__ = ["Inpaint", "Sample"]
@@ -53,6 +55,21 @@ class Inpaint(LinearOperator):
     def box(cls, shape: Shape, box: tuple[int, int, int, int] | None = None, *, noise: Noise | None = None) -> Self:
         """The rectangle ``box`` = (top, left, height, width) is missing; by default the middle, half as high and wide."""
         return cls(box_mask(shape, box), shape=shape, noise=noise)
+
+    @classmethod
+    def freeform(
+        cls, shape: Shape, holes: tuple[float, float] = (0.2, 0.3), *, seed: int = 0, noise: Noise | None = None
+    ) -> Self:
+        """A share within ``holes`` of the pixels is missing under strokes of a brush, from all channels of ``shape``."""
+        return cls(freeform_mask(shape, holes, seed=seed), shape=shape, noise=noise)
+
+    @classmethod
+    def load(cls, path: str | Path, shape: Shape, index: int = 0, *, noise: Noise | None = None) -> Self:
+        """The mask of image ``index`` of a data set in a mask file, for images of ``shape`` (C, H, W)."""
+        masks, n = read_masks(path), math.prod(shape)
+        if masks.ndim != 2 or masks.shape[1] != n:
+            raise ValueError(f"path: {path} must hold masks of {n} entries for {tuple(shape)}, got {tuple(masks.shape)}")
+        return cls(masks[index % len(masks)].view(shape), shape=shape, noise=noise)
 
     def _apply_operator(self, x: Tensor) -> Tensor:
         return x * self.mask

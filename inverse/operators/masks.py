@@ -1,7 +1,14 @@
-"""Masks for inpainting, 1 where a pixel is seen, and the file format in which mask sets are exchanged."""
+"""Masks for inpainting, 1 where a pixel is seen, and the file format in which mask sets are exchanged.
+
+A mask file is an ``.npz`` with two entries: ``shape``, two whole numbers N and n = C H W, and ``m``, the N n bits of the
+masks one after the other, the first one in the highest bit of a byte (``numpy.packbits``), the last byte filled up with
+zeros. A mask runs channel by channel, row by row. Image i of a data set takes mask i mod N.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +17,13 @@ from torch import Tensor
 
 from inverse.operators.base import Shape
 
-__all__ = ["box_mask", "dps_box_mask", "dps_random_mask", "random_mask", "read_masks", "write_masks"]
+__all__ = ["box_mask", "dps_box_mask", "dps_random_mask", "freeform_mask", "random_mask", "read_masks", "write_masks"]
+
+# a stroke of the brush, in sides of the image; as for 256 pixels in Yu et al. 2019
+BENDS = (4, 12)
+WIDTHS = (12 / 256, 40 / 256)
+LENGTHS = (0.05, 0.35)
+TURNS = (math.pi / 4, 3 * math.pi / 4)
 
 
 def random_mask(shape: Shape, missing: float = 0.5, *, seed: int = 0) -> Tensor:
@@ -35,6 +48,57 @@ def box_mask(shape: Shape, box: tuple[int, int, int, int] | None = None) -> Tens
     return mask
 
 
+def freeform_mask(shape: Shape, holes: tuple[float, float] = (0.2, 0.3), *, seed: int = 0) -> Tensor:
+    """A mask of ``shape`` (C, H, W), bool, without zigzag strokes of a round brush, the same in all channels.
+
+    The free-form masks of Palette (Saharia et al. 2022) and of Yu et al. 2019, by the share of missing pixels as in Liu
+    et al. 2018: it is drawn uniformly in ``holes``, and the last stroke ends where it is reached, exactly.
+    """
+    C, H, W = _three(shape)
+    low, high = holes
+    if not 0 <= low <= high < 1:
+        raise ValueError(f"holes must be (low, high) with 0 <= low <= high < 1, shares of the pixels, got {holes}")
+    fewest, most = math.ceil(low * H * W - 1e-9), math.floor(high * H * W + 1e-9)
+    if fewest > most:
+        raise ValueError(f"holes {holes} must allow a whole number of the {H} x {W} pixels")
+    generator = torch.Generator().manual_seed(seed)
+    count = min(max(round(_uniform(generator, low, high) * H * W), fewest), most)
+    missing = torch.zeros(H * W, dtype=torch.bool)
+    while int(missing.sum()) < count:
+        for reached in _stroke(H, W, generator):
+            order = reached.argsort(stable=True)
+            new = order[reached[order].isfinite() & ~missing[order]]
+            missing[new[: count - int(missing.sum())]] = True
+    return (~missing).view(1, H, W).repeat(C, 1, 1)
+
+
+def _stroke(H: int, W: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """For each straight piece of one stroke, how far the brush has come when it reaches a pixel (H W), else infinity.
+
+    A stroke ends where it leaves the image.
+    """
+    side, size = min(H, W), torch.tensor([H, W], dtype=torch.float64)
+    pixels = torch.cartesian_prod(torch.arange(H), torch.arange(W)).view(-1, 2) + 0.5
+    radius = max(_uniform(generator, *WIDTHS) * side, 1.0) / 2
+    heading = _uniform(generator, 0, 2 * math.pi)
+    at = torch.rand(2, generator=generator, dtype=torch.float64) * size
+    for bend in range(int(torch.randint(BENDS[0], BENDS[1] + 1, (), generator=generator))):
+        angle = heading + (-1) ** bend * _uniform(generator, *TURNS) / 2
+        length = _uniform(generator, *LENGTHS) * side
+        ahead = torch.tensor([math.sin(angle), math.cos(angle)], dtype=torch.float64)
+        along, across = (pixels - at) @ ahead, (pixels - at) @ torch.stack([-ahead[1], ahead[0]])
+        half = (radius**2 - across.square()).clamp(min=0).sqrt()
+        touched = (across.abs() <= radius) & (along + half >= 0) & (along - half <= length)
+        yield torch.where(touched, along - half, math.inf)
+        at = at + length * ahead
+        if bool(((at < 0) | (at > size)).any()):
+            break
+
+
+def _uniform(generator: torch.Generator, low: float, high: float) -> float:
+    return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
+
+
 def _three(shape: Shape) -> Shape:
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"shape must be (C, H, W), got {tuple(shape)}")
@@ -44,8 +108,11 @@ def _three(shape: Shape) -> Shape:
 def dps_random_mask(size: int, missing: tuple[float, float] = (0.3, 0.7), *, seed: int) -> Tensor:
     """The random mask (1, size, size) of Chung et al. 2023 (DPS) for a legacy NumPy ``seed``.
 
-    A share uniform in ``missing`` is drawn, then ``int(share size^2)`` distinct pixels to remove.
+    A share p ~ U(missing) is drawn, once for the image, then ``int(p size^2)`` distinct pixels to remove.
     """
+    low, high = missing
+    if not 0 <= low <= high < 1:
+        raise ValueError(f"missing must be (low, high) with 0 <= low <= high < 1, shares of the pixels, got {missing}")
     rng = np.random.RandomState(seed)
     share = rng.uniform(*missing)
     removed = rng.choice(size * size, int(size * size * share), replace=False)
@@ -57,8 +124,14 @@ def dps_random_mask(size: int, missing: tuple[float, float] = (0.3, 0.7), *, see
 def dps_box_mask(size: int, length: tuple[int, int] = (128, 129), *, margin: tuple[int, int] = (16, 16), seed: int) -> Tensor:
     """The box mask (1, size, size) of Chung et al. 2023 (DPS) for a legacy NumPy ``seed``.
 
-    Height and width are drawn in ``length[0]..length[1] - 1``, then top and left so that the box keeps ``margin``.
+    Height and width are drawn in ``length[0]..length[1] - 1``, then top and left so that the box keeps ``margin``, rows
+    and columns; DAPS (Zhang et al. 2024) has margins of 32.
     """
+    if not 1 <= length[0] < length[1] or size - 2 * max(margin) - (length[1] - 1) < 1 or min(margin) < 0:
+        raise ValueError(
+            f"length must be (low, high) with 1 <= low < high, and a box of high - 1 must have room to move within the margins "
+            f"{margin} of {size} pixels, got {length}"
+        )
     rng = np.random.RandomState(seed)
     height, width = rng.randint(*length), rng.randint(*length)
     top = rng.randint(margin[0], size - margin[0] - height)
@@ -67,10 +140,7 @@ def dps_box_mask(size: int, length: tuple[int, int] = (128, 129), *, margin: tup
 
 
 def read_masks(path: str | Path) -> Tensor:
-    """The masks (N, n), bool, of an ``.npz`` file with ``m`` (bits, packed big-endian) and ``shape``.
-
-    The n entries of a mask are those of an image in channel-major order. Raises ``ValueError`` for any other file.
-    """
+    """The masks (N, n), bool, of a mask file; ``ValueError`` for any other file."""
     with np.load(path, allow_pickle=False) as file:
         missing = {"m", "shape"} - set(file.files)
         if missing:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Gaussian", "Noise", "Noiseless", "Poisson"]
+__all__ = ["Gaussian", "Mixed", "Noise", "Noiseless", "Poisson"]
 
 
 class Noise:
@@ -20,6 +20,9 @@ class Noise:
     def std(self, y: Tensor) -> Tensor:
         """Standard deviation of the noise in the measurement ``y``, estimated from it where it depends on the signal."""
         raise NotImplementedError(f"{type(self).__name__} must define std")
+
+    def __add__(self, other: Noise) -> Mixed:
+        return Mixed((self, other))
 
 
 @dataclass(frozen=True)
@@ -72,3 +75,34 @@ class Poisson(Noise):
     def std(self, y: Tensor) -> Tensor:
         # one photon at least: an empty pixel is not an exact one
         return torch.sqrt((y * self.peak).clamp(min=1)) / self.peak
+
+
+@dataclass(frozen=True)
+class Mixed(Noise):
+    """Independent noises together: ``y = A(x) + sum_k n_k``, each ``n_k`` drawn for the clean signal.
+
+    ``Poisson(1000) + Gaussian(0.01)`` is a camera, photons and read-out. The parts are drawn in their order from one
+    generator; the variances add up.
+    """
+
+    parts: tuple[Noise, ...]
+
+    def __post_init__(self) -> None:
+        wrong = [part for part in self.parts if not isinstance(part, Noise)]
+        if wrong or not self.parts:
+            raise TypeError(f"parts must be noises, at least one, got {wrong[0] if wrong else self.parts!r}")
+        flat = [inner for part in self.parts for inner in (part.parts if isinstance(part, Mixed) else (part,))]
+        object.__setattr__(self, "parts", tuple(flat))
+
+    def sample(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        first, *others = self.parts
+        y = first.sample(clean, generator)
+        for part in others:
+            y = y + (part.sample(clean, generator) - clean)
+        return y
+
+    def std(self, y: Tensor) -> Tensor:
+        variance = torch.zeros((), dtype=y.real.dtype, device=y.device)
+        for part in self.parts:
+            variance = variance + part.std(y).square()
+        return variance.sqrt()

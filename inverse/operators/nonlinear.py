@@ -7,6 +7,7 @@ Rounding has no slope. Where a measurement rounds, its derivative here is that o
 from __future__ import annotations
 
 import math
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -14,11 +15,14 @@ from torch import Tensor
 from inverse.operators.base import Operator, Shape
 from inverse.operators.noise import Noise
 
-__all__ = ["JPEG", "Overexpose", "PhaseRetrieval", "Quantize", "quantization_tables"]
+__all__ = ["JPEG", "Overexpose", "PhaseRetrieval", "PhaseSolver", "Quantize", "quantization_tables"]
 
 
 class Overexpose(Operator):
-    """``y = clip(gain (x - 1/2) + 1/2, 0, 1)``: contrast beyond the range of the film; high dynamic range restores it."""
+    """``y = clip(gain (x - 1/2) + 1/2, 0, 1)``: contrast beyond the range of the film; high dynamic range restores it.
+
+    With the gain 2 it is the ``clip(2 x, -1, 1)`` of RED-Diff and DAPS, whose images are in [-1, 1].
+    """
 
     def __init__(self, gain: float = 2.0, *, shape: Shape | None = None, noise: Noise | None = None) -> None:
         super().__init__(shape, noise)
@@ -107,36 +111,83 @@ class JPEG(Operator):
         return f"quality={self.quality}"
 
 
+class PhaseSolver(Protocol):
+    """A method that finds an image from the magnitude of its Fourier transform."""
+
+    def solve(self, A: PhaseRetrieval, y: Tensor) -> Tensor:
+        """An image (B, C, H, W) whose measurement by ``A`` is near ``y``."""
+
+
 class PhaseRetrieval(Operator):
     """``y = |F x|``: the magnitude of the centred, orthonormal Fourier transform of the image within a border of zeros.
 
-    x (B, C, H, W), y (B, C, H + 2 padding, W + 2 padding); a quarter of the side on each side oversamples by 1.5.
+    x (B, C, H, W), y (B, C, H + 2 padding, W + 2 padding). As in DAPS (Zhang et al. 2024) x is in [0, 1].
+
+    Parameters
+    ----------
+    padding: pixels of border on each side, a number or (rows, columns).
+    solver: finds the start that ``pinv`` offers, as :class:`~inverse.phase.HybridInputOutput`.
     """
 
     rank = 3
 
-    def __init__(self, padding: int, *, shape: Shape | None = None, noise: Noise | None = None) -> None:
+    def __init__(
+        self,
+        padding: int | tuple[int, int],
+        *,
+        solver: PhaseSolver | None = None,
+        shape: Shape | None = None,
+        noise: Noise | None = None,
+    ) -> None:
         super().__init__(shape, noise)
-        if not isinstance(padding, int) or padding < 0:
-            raise ValueError(f"padding must be a whole number, not negative, got {padding!r}")
-        self.padding = padding
+        rows, columns = padding if isinstance(padding, tuple) else (padding, padding)
+        if not all(isinstance(n, int) and n >= 0 for n in (rows, columns)):
+            raise ValueError(f"padding must be a whole number or two (rows, columns), not negative, got {padding!r}")
+        self.padding, self.solver = (rows, columns), solver
+
+    @classmethod
+    def oversampled(
+        cls, shape: Shape, factor: float = 1.5, *, solver: PhaseSolver | None = None, noise: Noise | None = None
+    ) -> Self:
+        """Images of ``shape`` (C, H, W) in a frame ``factor`` times as high and wide, to the nearest pixel a side.
+
+        The default, a border of 2/8 of the side on each side, is that of DPS (Chung et al. 2023); with 2, the measurement
+        tells the whole autocorrelation of the image.
+        """
+        if not 1 <= factor < math.inf:
+            raise ValueError(f"factor must be at least 1 and finite, got {factor}")
+        rows, columns = (math.floor((factor - 1) / 2 * n + 0.5) for n in shape[-2:])
+        return cls((rows, columns), solver=solver, shape=shape, noise=noise)
+
+    def padded(self, x: Tensor) -> Tensor:
+        """``x`` within its border of zeros."""
+        rows, columns = self.padding
+        return torch.nn.functional.pad(x, (columns, columns, rows, rows))
+
+    def cropped(self, x: Tensor) -> Tensor:
+        """``x`` without its border."""
+        rows, columns = (slice(p, n - p) for p, n in zip(self.padding, x.shape[-2:], strict=True))
+        return x[..., rows, columns]
 
     def _apply_operator(self, x: Tensor) -> Tensor:
-        padded = torch.nn.functional.pad(x, (self.padding,) * 4)
-        return torch.fft.fftshift(torch.fft.fft2(padded, norm="ortho"), dim=(-2, -1)).abs()
+        return torch.fft.fftshift(torch.fft.fft2(self.padded(x), norm="ortho"), dim=(-2, -1)).abs()
 
     def output_shape(self, shape: Shape) -> Shape:
-        return (*shape[:-2], *(n + 2 * self.padding for n in shape[-2:]))
+        rows, columns = self.padding
+        return (*shape[:-2], shape[-2] + 2 * rows, shape[-1] + 2 * columns)
 
     def pinv(self, y: Tensor) -> Tensor:
-        """The magnitude of the inverse transform of ``y``, as if all phases were zero: a start, not an inverse."""
+        """What the solver finds; without one, the magnitude of the inverse transform as if all phases were zero.
+
+        A start, not an inverse.
+        """
+        if self.solver is not None:
+            return self.solver.solve(self, y)
         image = torch.fft.ifft2(torch.fft.ifftshift(y, dim=(-2, -1)), norm="ortho")
-        centred = torch.fft.fftshift(image, dim=(-2, -1)).abs()
-        rows, columns = (slice(self.padding, n - self.padding) for n in y.shape[-2:])
-        return centred[..., rows, columns]
+        return self.cropped(torch.fft.fftshift(image, dim=(-2, -1)).abs())
 
     def extra_repr(self) -> str:
-        return f"padding={self.padding}"
+        return f"padding={self.padding}" + ("" if self.solver is None else f", solver={self.solver!r}")
 
 
 def quantization_tables(quality: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,28 +24,35 @@ def separable_svd(factors: Factors, shape: Shape) -> SVD:
     ``factors(like)`` gives the decompositions of R and C with their matrices on the device and in the dtype of ``like``.
     Coefficients are images themselves: entry (c, i, j) belongs to the singular value ``s_i(R) s_j(C)``.
     """
-    channels = shape[0]
     R, C = factors(torch.zeros((), dtype=torch.float64))
-    s = torch.outer(R.s, C.s).repeat(channels, 1, 1).flatten()
-    grid = (channels, len(R.s), len(C.s))
-    rank = (R.U.shape[1], C.U.shape[1])
+    kept, full = (int((R.s > 0).sum()), int((C.s > 0).sum())), (len(R.s), len(C.s))
+    svd = _separable_svd(factors, shape[0], full)
+    return svd if kept == full else replace(svd, thin=_separable_svd(factors, shape[0], kept))
+
+
+def _separable_svd(factors: Factors, channels: int, kept: tuple[int, int]) -> SVD:
+    """Of the first ``kept`` singular values of R and of C."""
+    m, n = kept
+    R, C = factors(torch.zeros((), dtype=torch.float64))
+    s = torch.outer(R.s[:m], C.s[:n]).repeat(channels, 1, 1).flatten()
+    rank = (min(m, R.U.shape[1]), min(n, C.U.shape[1]))
 
     def Vh(x: Tensor) -> Tensor:
         R, C = factors(x)
-        return (R.Vh @ x @ C.Vh.mT).flatten(1)
+        return (R.Vh[:m] @ x @ C.Vh[:n].mT).flatten(1)
 
     def V(c: Tensor) -> Tensor:
         R, C = factors(c)
-        return R.Vh.mT @ c.view(-1, *grid) @ C.Vh
+        return R.Vh[:m].mT @ c.view(-1, channels, m, n) @ C.Vh[:n]
 
     def Uh(y: Tensor) -> Tensor:
         R, C = factors(y)
-        kept = R.U.mT @ y @ C.U
-        return torch.nn.functional.pad(kept, (0, grid[2] - rank[1], 0, grid[1] - rank[0])).flatten(1)
+        coefficients = R.U[:, : rank[0]].mT @ y @ C.U[:, : rank[1]]
+        return torch.nn.functional.pad(coefficients, (0, n - rank[1], 0, m - rank[0])).flatten(1)
 
     def U(c: Tensor) -> Tensor:
         R, C = factors(c)
-        return R.U @ c.view(-1, *grid)[..., : rank[0], : rank[1]] @ C.U.mT
+        return R.U[:, : rank[0]] @ c.view(-1, channels, m, n)[..., : rank[0], : rank[1]] @ C.U[:, : rank[1]].mT
 
     return SVD(s, U, Uh, V, Vh)
 

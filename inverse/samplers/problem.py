@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from inverse.operators.base import SVD, LinearOperator, Operator
+from inverse.samplers.spectrum import Spectrum
 from prior.denoiser import Denoiser
 
 __all__ = ["Problem"]
@@ -84,6 +85,11 @@ class Problem:
         if svd is None:
             raise TypeError(f"a spectral sampler needs an operator with a singular value decomposition, got {self.A!r}")
         return svd
+
+    @cached_property
+    def spectrum(self) -> Spectrum | None:
+        """What a linear operator sees, direction by direction, and ``measured`` in it; None without a closed form."""
+        return Spectrum.of(self.linear_operator("a spectral sampler"), self.measured, self.shape[1:])
 
     def residual(self, x: Tensor) -> Tensor:
         """``y - A(x)`` in network units, for x (B, C, H, W) in the network's range; differentiable."""

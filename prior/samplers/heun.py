@@ -10,7 +10,7 @@ from torch import Tensor
 from prior.denoiser import Denoiser
 from prior.samplers.loop import Guidance, Sampler, guided
 
-__all__ = ["Heun"]
+__all__ = ["Heun", "slope"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +62,14 @@ class Heun(Sampler):
             x_hat = x_hat + (self.S_noise * added).to(x) * noise
         sigma_hat = schedule.level(t_hat)
         h = (sigma_next - sigma_hat).to(x)
-        d = self._slope(model, x_hat, t_hat, guidance)
+        d = slope(model, x_hat, t_hat, guidance)
         x_next = x_hat + h * d
         if sigma_next > 0:
-            d_prime = self._slope(model, x_next, s, guidance)
+            d_prime = slope(model, x_next, s, guidance)
             x_next = x_hat + h * (d + d_prime) / 2
         return schedule.alpha(s).to(x) * x_next
 
-    @staticmethod
-    def _slope(model: Denoiser, x: Tensor, t: Tensor, guidance: Guidance | None) -> Tensor:
-        """``(x - x0) / sigma``, with x over alpha: the predicted noise."""
-        p = model(model.schedule.alpha(t).to(x) * x, t)
-        return guided(model, p, t, guidance).eps
+
+def slope(model: Denoiser, z: Tensor, t: Tensor, guidance: Guidance | None) -> Tensor:
+    """``dz/drho = (z - x0) / rho``, the predicted noise, at z = x / alpha and time ``t``; one network evaluation."""
+    return guided(model, model(model.schedule.alpha(t).to(z) * z, t), t, guidance).eps

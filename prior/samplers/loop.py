@@ -14,7 +14,7 @@ from prior.grids import grid
 from prior.randomness import MemberNoise
 from prior.schedules import DiscreteVP, Schedule
 
-__all__ = ["Guidance", "Progress", "Sampler", "Step", "guided"]
+__all__ = ["Guidance", "Progress", "Sampler", "Step", "conditioned", "guided"]
 
 Guidance = Callable[[Tensor, Tensor], Tensor]
 """``guidance(x, t)``: the gradient of ``log p(y | x_t)`` at ``x`` (B, ...), t (B,) being the time that the network reads.
@@ -97,10 +97,7 @@ class Sampler:
         times = self.times(model.schedule)
         x = start * model.schedule.sigma(times[0]).to(start)
         if condition is not None:
-            network = _Conditioned(model.network, condition)
-            model = Denoiser(
-                network, model.schedule, model.head, learned_variance=model.learned_variance, data_range=model.data_range
-            )
+            model = conditioned(model, condition)
         return model.to_image(self.walk(model, x, times, noise=noise, guidance=guidance, progress=progress))
 
     @torch.no_grad()
@@ -124,6 +121,12 @@ class Sampler:
             if progress is not None:
                 progress(done, len(times) - 1)
         return x
+
+
+def conditioned(model: Denoiser, condition: Tensor) -> Denoiser:
+    """The same denoiser with its condition (B, ...) filled in."""
+    network = _Conditioned(model.network, condition)
+    return Denoiser(network, model.schedule, model.head, learned_variance=model.learned_variance, data_range=model.data_range)
 
 
 def guided(model: Denoiser, p: Prediction, t: Tensor, guidance: Guidance | None) -> Prediction:

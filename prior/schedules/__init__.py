@@ -14,6 +14,7 @@ interchangeable:
 from prior.schedules.base import Schedule
 from prior.schedules.continuous import EDM, VE, VP, RectifiedFlow, SubVP
 from prior.schedules.discrete import Cosine, DiscreteVP, Linear, Respaced, ScaledLinear, Tabulated
+from prior.schedules.mean_reverting import MeanReverting
 
 __all__ = [
     "EDM",
@@ -22,6 +23,7 @@ __all__ = [
     "Cosine",
     "DiscreteVP",
     "Linear",
+    "MeanReverting",
     "RectifiedFlow",
     "Respaced",
     "ScaledLinear",

@@ -85,7 +85,7 @@ RULES: dict[str, dict[str, Rule]] = {
     },
 }
 
-SUPPORT = frozenset({("adm_unet", "pool"), ("samplers", "settings")})
+SUPPORT = frozenset({("adm_unet", "pool")})
 """Kinds that only feed other cases and need no test of their own."""
 
 

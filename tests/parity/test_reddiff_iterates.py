@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from inverse.operators import JPEG, Downsample, Grayscale, Identity, Inpaint, Operator, Overexpose, Quantize, ddrm
 from inverse.samplers.optimizers import Adam
 from inverse.samplers.problem import Problem
 from inverse.samplers.reddiff import RedDiff
 from prior.grids import leading
 from prior.schedules import Linear
 from tests.parity.cases import Case, needs_parity, parity_cases
+from tests.parity.operators import operator
 from tests.parity.pending import is_pending_operator
 from tests.parity.priors import reddiff_prior
 
@@ -25,36 +24,12 @@ pytestmark = needs_parity("reddiff")
 
 TOLERANCE = 5e-4  # Adam divides tiny gradients by their size: the convolution backend alone moves mu by 6e-5
 
-OPERATORS: dict[str, Callable[[Case, re.Match[str], int], Operator]] = {
-    r"in2": lambda case, match, member: Inpaint(mask_of(case, member)),
-    r"sr(\d+)": lambda case, match, member: Downsample.area(int(match[1])),
-    r"bicubic(\d+)": lambda case, match, member: ddrm.bicubic(int(match[1]), tuple(case["x"].shape[1:])),
-    r"deblur_gauss": lambda case, match, member: ddrm.deblur(ddrm.gaussian_taps(), tuple(case["x"].shape[1:])),
-    r"deblur_uni": lambda case, match, member: ddrm.deblur(ddrm.uniform_taps(), tuple(case["x"].shape[1:])),
-    r"color": lambda case, match, member: Grayscale(),
-    r"deno": lambda case, match, member: Identity(),
-    r"hdr": lambda case, match, member: Overexpose(2.0),
-    r"jpeg(\d+)": lambda case, match, member: JPEG(int(match[1])),
-    r"quant(\d+)": lambda case, match, member: Quantize(int(match[1])),
-}
 ROUNDING = ("jpeg", "quant")
 """Operators whose official derivative is zero, so that their data term is dead; ours pass the gradient straight through."""
 
 
-def mask_of(case: Case, member: int) -> Tensor:
-    masks = case["dense_masks"].view(-1, *case["x"].shape[1:])
-    return masks[member % len(masks)]
-
-
 def runs() -> list[tuple[Case, str]]:
     return [(case, name) for case in parity_cases("reddiff", "reddiff_iterates") for name in case.meta["cases"]]
-
-
-def operator(case: Case, degradation: str, member: int) -> Operator:
-    for pattern, make in OPERATORS.items():
-        if match := re.fullmatch(pattern, degradation):
-            return make(case, match, member)
-    raise LookupError(f"no operator is known for {degradation!r}")
 
 
 def sampler(settings: dict[str, Any]) -> RedDiff:

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from inverse.operators import (
     JPEG,
+    BlockGaussian,
     Blur,
     Downsample,
     Grayscale,
+    Hadamard,
     Identity,
     Inpaint,
     LinearOperator,
@@ -201,6 +203,33 @@ def phase(case: Case, name: str, _: re.Match[str]) -> None:
         close(A.pinv(case[f"{name}/y"]), case[f"{name}/pinv_y"])
 
 
+def walsh(case: Case, name: str, _: re.Match[str]) -> None:
+    """Its image is that of the DDNM cases; ``v`` is not stored, but ``A^T v`` is its own projection."""
+    x, perm = case["ddnm/x"], case[f"{name}/perm"].long()
+    kept = perm[: int(len(perm) / case.meta["cases"][name]["ratio"])]
+    A = Hadamard(kept, tuple(x.shape[1:]))
+    y = A(x)
+    close(y, case[f"{name}/y"])
+    close(A.pinv(y), case[f"{name}/pinv_y"])
+    back = case[f"{name}/At_v"].view_as(x)
+    close(A.normal(back), back)
+
+
+def cs_block(case: Case, name: str, _: re.Match[str]) -> None:
+    """Some rows of the matrix are stored; all of it went into ``pinv_y``, which measures the same as ``x``."""
+    meta = case.meta["cases"][name]
+    rows, x = case[f"{name}/Vt_kept"], case[f"{name}/x"]
+    A = BlockGaussian(rows)
+    assert A.block == meta["block"]
+    assert A.isometry == pytest.approx(1, abs=TOLERANCE)
+    stored = next(t for key, t in case.under(f"{name}/y").items() if int(key) == len(rows))
+    close(A(x), stored)
+    projected = case[f"{name}/pinv_y"].view_as(x)
+    close(A(projected), stored)
+    assert (projected * x).sum().item() == pytest.approx(projected.square().sum().item(), rel=TOLERANCE)
+    assert len(BlockGaussian.random(meta["ratio"], meta["block"]).rows) == meta["ratio"] * meta["block"] ** 2
+
+
 CHECKS: dict[str, Callable[[Case, str, re.Match[str]], None]] = {
     r"deno": deno,
     r"sr(\d+)": sr,
@@ -223,6 +252,8 @@ CHECKS: dict[str, Callable[[Case, str, re.Match[str]], None]] = {
     r"jpeg(\d+)": jpeg,
     r"quant_tables": quant_tables,
     r"phase(_dps)?": phase,
+    r"walsh": walsh,
+    r"cs_block": cs_block,
 }
 """Operators by the full name of their sub-case."""
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from prior.grids import SPACINGS, grid, karras, leading, log_snr, quadratic, trailing, uniform
-from prior.schedules import EDM, VE, Cosine, Linear, RectifiedFlow
+from prior.schedules import EDM, VE, VP, Cosine, Linear, RectifiedFlow
 
 SCHEDULES = [Linear(), Cosine(), Linear().respace("100"), VE(), EDM(), RectifiedFlow()]
 CASES = [
@@ -56,6 +56,7 @@ def test_uniform():
 
 def test_quadratic():
     close(quadratic(Linear(T=101), 5), [100, 56.25, 25, 6.25, 0, -1])
+    close(quadratic(VP(t_min=0.01), 4), [1.0, 0.49, 0.16, 0.01, 0.0])
 
 
 def test_karras():
