@@ -56,11 +56,9 @@ OPERATORS: dict[str, Callable[[], LinearOperator]] = {
 }
 SAMPLERS: dict[str, PosteriorSampler | RedDiff] = {
     "PiGDM": PiGDM(steps=STEPS, prior_std=0.35),
-    "DAPS.bayes, exact chain": DAPS.bayes(steps=STEPS, spread=0.35),
-    "DAPS.bayes, Langevin": DAPS(
-        steps=STEPS, levels=(100.0, 0.02), ode_steps=1, ode_end=0.0, spread=0.35, mcmc=Langevin(steps=30)
-    ),
-    "DAPS-1k, exact chain": DAPS(),
+    "DAPS": DAPS(steps=STEPS, spread=0.35),
+    "DAPS, Langevin chain": DAPS(steps=STEPS, spread=0.35, mcmc=Langevin(steps=30)),
+    "DAPS-1k, exact chain": DAPS(steps=200, levels=(100.0, 0.1), ode_steps=5, ode_end=0.01, spread=None),
     "DDNM+": DDNM(steps=STEPS),
     "DDRM": DDRM(steps=STEPS),
     "DiffPIR": DiffPIR(steps=STEPS, lam=4.0, zeta=0.3, clip=False),

@@ -43,8 +43,10 @@ from inverse.operators import (
     Overexpose,
     PhaseRetrieval,
 )
-from inverse.phase import hybrid_input_output
-from inverse.samplers import DAPS, DDNM, DDRM, DPS, HMC, MCG, DiffPIR, Langevin, PiGDM, RedDiff
+from inverse.phase import HybridInputOutput
+from inverse.samplers import DAPS, DPS, HMC, MCG, DiffPIR, Langevin, PiGDM, RedDiff
+from inverse.samplers.ddnm import DDNM
+from inverse.samplers.ddrm import DDRM
 from inverse.samplers.loop import PosteriorSampler
 
 __all__ = ["TASKS", "Row", "Task"]
@@ -91,7 +93,7 @@ def _linear(zeta: float, *, lam: float = 4.0, dps: int = 200) -> dict[str, Sampl
         "DDRM": DDRM(steps=20),
         "DDNM": DDNM(steps=100),
         "PiGDM": PiGDM(steps=100, prior_std=STD),
-        "DAPS": DAPS.bayes(steps=100, spread=STD),
+        "DAPS": DAPS(),
         "DPS": DPS(steps=dps, zeta=zeta),
         "MCG": MCG(steps=100, zeta=zeta),
     }
@@ -100,7 +102,7 @@ def _linear(zeta: float, *, lam: float = 4.0, dps: int = 200) -> dict[str, Sampl
 def _nonlinear(zeta: float, chain: Langevin | HMC, *, lr: float = 0.1) -> dict[str, Sampler]:
     return {
         "RedDiff": RedDiff.paper(steps=100, lr=lr),
-        "DAPS": DAPS(steps=50, levels=(100.0, 0.05), ode_steps=2, mcmc=chain),
+        "DAPS": DAPS(mcmc=chain),
         "DPS": DPS(steps=200, zeta=zeta),
     }
 
@@ -139,9 +141,9 @@ TASKS = (
          _nonlinear(0.5, Langevin(steps=30))),
     Task(
         "phase retrieval x2",
-        lambda shape, seed: PhaseRetrieval.oversampled(shape, 2.0, noise=Gaussian(0.01)),
+        lambda shape, seed: PhaseRetrieval.oversampled(shape, 2.0, solver=HybridInputOutput(alike=True), noise=Gaussian(0.01)),
         "hybrid input-output",
-        lambda A, y: hybrid_input_output(A, y),
+        lambda A, y: A.pinv(y),
         _nonlinear(0.5, HMC(steps=30)),
         ambiguous=True,
     ),

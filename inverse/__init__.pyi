@@ -3,6 +3,10 @@ from . import samplers as samplers
 from .ambiguity import align as align
 from .phase import HybridInputOutput as HybridInputOutput
 from .reconstruction import Reconstruction as Reconstruction
+from .samplers.daps import DAPS as DAPS
+from .samplers.ddnm import DDNM as DDNM
+from .samplers.ddrm import DDRM as DDRM
+from .samplers.diffpir import DiffPIR as DiffPIR
 from .samplers.dps import DPS as DPS
 from .samplers.mcg import MCG as MCG
 from .samplers.pigdm import PiGDM as PiGDM

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from inverse.ambiguity import align
 from inverse.operators.nonlinear import PhaseRetrieval
 from prior.randomness import NoiseSource
 
@@ -29,6 +30,8 @@ class HybridInputOutput:
     restarts: random starts.
     beta: the feedback, 0.5 to 1.
     seed: of the starts.
+    alike: turn and shift the channels after the first to match it, as the channels of a photograph do; each was found on
+        its own, and may be the twin or a shifted copy of what the others show.
     """
 
     steps: int = 1000
@@ -36,6 +39,7 @@ class HybridInputOutput:
     restarts: int = 4
     beta: float = 0.9
     seed: int = 0
+    alike: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 0), ("polish", 0), ("restarts", 1)):
@@ -67,6 +71,8 @@ class HybridInputOutput:
                 residual = (A(x) - y).square().sum((-2, -1))
                 best = torch.where((residual < least)[..., None, None], x, best)
                 least = torch.minimum(residual, least)
+        if self.alike and best.shape[1] > 1:
+            best = align(best, best[:, :1].expand_as(best), padding=A.padding)
         return best
 
     def run(self, magnitude: Tensor, inside: Tensor, g: Tensor) -> Tensor:

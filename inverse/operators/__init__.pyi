@@ -9,6 +9,9 @@ from .base import Operator as Operator
 from .blur import Blur as Blur
 from .colour import Grayscale as Grayscale
 from .compressed import BlockGaussian as BlockGaussian
+from .decimation import Decimate as Decimate
+from .fourier import Fourier as Fourier
+from .hadamard import Hadamard as Hadamard
 from .identity import Identity as Identity
 from .inpainting import Inpaint as Inpaint
 from .inpainting import Sample as Sample
@@ -25,7 +28,5 @@ from .nonlinear import PhaseRetrieval as PhaseRetrieval
 from .nonlinear import Quantize as Quantize
 from .resize import resize as resize
 from .separable import Separable as Separable
-from .subsampled import Fourier as Fourier
-from .subsampled import Hadamard as Hadamard
 from .superresolution import Downsample as Downsample
 from .varying import VaryingBlur as VaryingBlur

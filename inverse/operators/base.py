@@ -206,6 +206,7 @@ class LinearOperator(Operator):
         if svd is None:
             b = self.adjoint(y)
             return conjugate_gradient(self.normal, b, torch.zeros_like(b), iterations=iterations, tolerance=tolerance)
+        svd = svd.thin or svd
         kept = svd.s > tolerance * svd.s.max()
         inverse = torch.where(kept, 1 / torch.where(kept, svd.s, 1), 0)
         return svd.V(svd.Uh(y) * inverse.to(y.device, y.real.dtype))
@@ -227,8 +228,9 @@ class LinearOperator(Operator):
         if svd is None:
             b = self.adjoint(y) + rho * x
             return conjugate_gradient(lambda u: self.normal(u) + rho * u, b, x, iterations=iterations, tolerance=tolerance)
+        svd = svd.thin or svd
         s, rho = svd.s.to(x.device, x.real.dtype), rho.view(-1, 1)
-        return svd.V((s * svd.Uh(y) + rho * svd.Vh(x)) / (s**2 + rho))
+        return x + svd.V(s * (svd.Uh(y) - s * svd.Vh(x)) / (s**2 + rho))
 
     def norm(self, shape: Shape | None = None, *, iterations: int = 100, seed: int = 0) -> float:
         """The largest singular value on images of ``shape`` (default: the domain).

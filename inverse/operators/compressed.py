@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -80,25 +81,20 @@ class BlockGaussian(LinearOperator):
         return self._length if self._crooked <= 64 * torch.finfo(self.rows.dtype).eps else None
 
     def _apply_operator(self, x: Tensor) -> Tensor:
-        return self._joined(self.rows.to(x.dtype) @ self._blocks(x), x.shape)
+        columns = self.rows.to(x.dtype) @ self._blocks(x)
+        return columns.flatten(1, 2).unflatten(-1, (x.shape[-2] // self.block, x.shape[-1] // self.block))
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        return self._image(self.rows.to(y.dtype).mT @ y.reshape(*self._split(y), -1), y.shape)
+        m = len(self.rows)
+        return self._image(self.rows.to(y.dtype).mT @ y.flatten(2).unflatten(1, (y.shape[1] // m, m)), y.shape)
 
     def _blocks(self, x: Tensor) -> Tensor:
         """Every block as a column: (B, C, b^2, blocks)."""
-        columns = pixel_unshuffle(x, self.block).flatten(-2)
-        return columns.unflatten(1, (x.shape[1], -1))
+        return pixel_unshuffle(x, self.block).flatten(2).unflatten(1, (x.shape[1], -1))
 
     def _image(self, columns: Tensor, measured: Shape) -> Tensor:
         """The image of ``columns`` (B, C, b^2, blocks), for a measurement of shape ``measured``."""
         return pixel_shuffle(columns.flatten(1, 2).unflatten(-1, measured[-2:]), self.block)
-
-    def _joined(self, columns: Tensor, shape: Shape) -> Tensor:
-        return columns.flatten(1, 2).unflatten(-1, (shape[-2] // self.block, shape[-1] // self.block))
-
-    def _split(self, y: Tensor) -> tuple[int, int, int]:
-        return y.shape[0], y.shape[1] // len(self.rows), len(self.rows)
 
     def output_shape(self, shape: Shape) -> Shape:
         C, H, W = shape
@@ -127,26 +123,31 @@ class BlockGaussian(LinearOperator):
         return Decomposition.of(self.rows)
 
     def svd(self, shape: Shape | None = None) -> SVD:
-        C, H, W = self.known_shape(shape, "svd")
-        measured = self.output_shape((C, H, W))
-        grid = (C, self.block**2, measured[1] * measured[2])
-        rows, D = len(self.rows), self._decomposition
-        rank = D.U.shape[1]
+        shape = self.known_shape(shape, "svd")
+        kept, full = int((self._decomposition.s > 0).sum()), self.block**2
+        svd = self._svd(shape, full)
+        return svd if kept == full else replace(svd, thin=self._svd(shape, kept))
+
+    def _svd(self, shape: Shape, kept: int) -> SVD:
+        """Of the first ``kept`` singular values of R; coefficients are (C, kept, blocks), flattened."""
+        measured, D = self.output_shape(shape), self._decomposition
+        grid = (shape[0], kept, measured[1] * measured[2])
+        rank = min(kept, D.U.shape[1])
 
         def Vh(x: Tensor) -> Tensor:
-            return (D.to(x).Vh @ self._blocks(x)).flatten(1)
+            return (D.to(x).Vh[:kept] @ self._blocks(x)).flatten(1)
 
         def V(c: Tensor) -> Tensor:
-            return self._image(D.to(c).Vh.mT @ c.view(-1, *grid), measured)
+            return self._image(D.to(c).Vh[:kept].mT @ c.view(-1, *grid), measured)
 
         def Uh(y: Tensor) -> Tensor:
-            kept = D.to(y).U.mT @ y.reshape(-1, C, rows, grid[2])
-            return torch.nn.functional.pad(kept, (0, 0, 0, grid[1] - rank)).flatten(1)
+            columns = D.to(y).U[:, :rank].mT @ y.reshape(-1, grid[0], len(self.rows), grid[2])
+            return torch.nn.functional.pad(columns, (0, 0, 0, kept - rank)).flatten(1)
 
         def U(c: Tensor) -> Tensor:
-            return (D.to(c).U @ c.view(-1, *grid)[:, :, :rank]).view(-1, *measured)
+            return (D.to(c).U[:, :rank] @ c.view(-1, *grid)[:, :, :rank]).view(-1, *measured)
 
-        return SVD(D.s[None, :, None].expand(grid).flatten(), U, Uh, V, Vh)
+        return SVD(D.s[None, :kept, None].expand(grid).flatten(), U, Uh, V, Vh)
 
     def extra_repr(self) -> str:
         own = f"rows={tuple(self.rows.shape)}, block={self.block}"

@@ -93,9 +93,7 @@ class VaryingBlur(LinearOperator):
     ) -> Self:
         """``kernels`` (g, f, h, w) at g x f points spread evenly over images of ``shape`` (C, H, W), bilinear between."""
         if kernels.ndim != 4 or len(shape) != 3:
-            raise ValueError(
-                f"kernels must be (g, f, h, w) and shape (C, H, W), got {tuple(kernels.shape)} and {tuple(shape)}"
-            )
+            raise ValueError(f"kernels must be (g, f, h, w) and shape (C, H, W), got {tuple(kernels.shape)} and {tuple(shape)}")
         weights = bilinear_weights((kernels.shape[0], kernels.shape[1]), (shape[1], shape[2]))
         return cls(kernels.flatten(0, 1), weights, boundary, weighted=weighted, shape=shape, noise=noise)
 
@@ -121,11 +119,9 @@ class VaryingBlur(LinearOperator):
             raise ValueError(f"levels must be at least 2, got {levels}")
         least, greatest = float(sigma.min()), float(sigma.max())
         nodes = torch.linspace(least, greatest, levels if greatest > least else 1, dtype=torch.float64)
-        bank = [shapes.gaussian_kernel(s) for s in nodes.tolist()]
-        largest = len(bank[-1])
-        padded = [torch.nn.functional.pad(k, ((largest - len(k)) // 2,) * 4) for k in bank]
+        bank = [shapes.gaussian_kernel(s, truncate=4 * greatest / s) for s in nodes.tolist()]  # of one size
         weights = variance_weights(sigma, nodes)
-        return cls(torch.stack(padded), weights, boundary, weighted=weighted, shape=shape, noise=noise)
+        return cls(torch.stack(bank), weights, boundary, weighted=weighted, shape=shape, noise=noise)
 
     @property
     def _margins(self) -> list[tuple[int, int]]:
@@ -205,7 +201,8 @@ def _check(kernels: Tensor, weights: Tensor, boundary: str, weighted: str) -> No
         raise ValueError(f"kernels must be real, of shape (K, h, w), got {tuple(kernels.shape)} of {kernels.dtype}")
     if weights.ndim != 3 or not weights.is_floating_point() or len(weights) != len(kernels):
         raise ValueError(
-            f"weights must be real, of shape ({len(kernels)}, H, W), one a kernel, got {tuple(weights.shape)} of {weights.dtype}"
+            f"weights must be real, of shape ({len(kernels)}, H, W), one a kernel, "
+            f"got {tuple(weights.shape)} of {weights.dtype}"
         )
 
 

@@ -1,6 +1,13 @@
+from .daps import DAPS as DAPS
+from .ddnm import DDNM as DDNM
+from .ddrm import DDRM as DDRM
+from .diffpir import DiffPIR as DiffPIR
 from .dps import DPS as DPS
 from .flowchef import FlowChef as FlowChef
 from .mcg import MCG as MCG
+from .mcmc import HMC as HMC
+from .mcmc import Exact as Exact
+from .mcmc import Langevin as Langevin
 from .optimizers import SGD as SGD
 from .optimizers import Adam as Adam
 from .optimizers import Implicit as Implicit

@@ -15,7 +15,7 @@ from torch import Tensor
 from inverse.samplers.loop import Noise
 from inverse.samplers.problem import Problem
 
-__all__ = ["HMC", "Conditional", "Exact", "Langevin", "MCMC"]
+__all__ = ["HMC", "MCMC", "Conditional", "Exact", "Langevin"]
 
 SAFE = 0.2  # share of the inverse curvature that is a step's length where none is given
 

@@ -2,9 +2,9 @@ from .ddim import DDIM as DDIM
 from .ddpm import DDPM as DDPM
 from .deis import DEIS as DEIS
 from .dpm_solver import DPMSolver as DPMSolver
-from .evodiff import EVODiff as EVODiff
 from .encoder import DPMEncoder as DPMEncoder
 from .encoder import Encoding as Encoding
+from .evodiff import EVODiff as EVODiff
 from .heun import Heun as Heun
 from .inversion import BDIA as BDIA
 from .inversion import EDICT as EDICT

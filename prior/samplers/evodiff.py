@@ -51,7 +51,7 @@ class EVODiff(Multistep):
 
 
 class _Walk:
-    """The steps of one walk. ``m0`` and ``m1`` are the clean images of this step and of the one before."""
+    """The steps of one walk; ``m0`` and ``m1`` are the clean images of this step and of the one before."""
 
     def __init__(self, schedule: Schedule, times: Tensor, final: str) -> None:
         self.course, self.final = Course(times), final

@@ -125,10 +125,9 @@ class MeanReverting(Schedule):
         alpha, sigma = (table.to(level.device) for table in _tables(self))
         right = torch.searchsorted(sigma / alpha, level).clamp(1, len(alpha) - 1)
         # sigma(t) = level alpha(t), both of them linear in the step to the right
-        gap, slope = (
-            level * a - s for a, s in ((alpha[right - 1], sigma[right - 1]), (alpha.diff()[right - 1], sigma.diff()[right - 1]))
-        )
-        return (self.clean + right - 1 - gap / slope).clamp(self.clean, self.T)
+        left = right - 1
+        gap, slope = (level * a[left] - s[left] for a, s in ((alpha, sigma), (alpha.diff(), sigma.diff())))
+        return (self.clean + left - gap / slope).clamp(self.clean, self.T)
 
     def _slopes(self, t: float | Tensor) -> tuple[Tensor, Tensor]:
         t = double(t)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from inverse.operators import JPEG, Downsample, Grayscale, Identity, Inpaint, Operator, Overexpose, Quantize, ddrm
 from tests.parity.cases import Case
 
-__all__ = ["OPERATORS", "mask_of", "operator"]
+__all__ = ["OPERATORS", "ddnm_inpaint", "mask_of", "operator"]
 
 OPERATORS: dict[str, Callable[[Case, re.Match[str], int], Operator]] = {
     r"in2": lambda case, match, member: Inpaint(mask_of(case, member)),
@@ -38,3 +39,13 @@ def operator(case: Case, degradation: str, member: int) -> Operator:
         if match := re.fullmatch(pattern, degradation):
             return make(case, match, member)
     raise LookupError(f"no operator is known for {degradation!r}")
+
+
+def ddnm_inpaint(missing: Tensor, y: Tensor, shape: tuple[int, ...]) -> tuple[Inpaint, Tensor]:
+    """DDNM's inpainting of images of ``shape``, and ``y`` (B, m) as images: in its vectors the channel runs fastest."""
+    C, H, W = shape
+    seen = torch.ones(C * H * W, dtype=torch.bool).index_fill(0, missing, False)
+    full = y.new_zeros(len(y), C * H * W)
+    full[:, seen] = y
+    mask, image = (t.view(-1, H, W, C).movedim(-1, 1) for t in (seen, full))
+    return Inpaint(mask[0]), image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from inverse.operators import (
     BlockGaussian,
     Blur,
     Downsample,
+    Gaussian,
     Grayscale,
     Hadamard,
     Identity,
@@ -33,7 +35,12 @@ from inverse.operators import (
 )
 from inverse.operators.nonlinear import quantization_tables
 from inverse.operators.resize import resize_matrix
+from inverse.samplers.ddrm import spectral_step
+from inverse.samplers.problem import Problem
+from prior.denoiser import Denoiser, Prediction
+from prior.schedules import Schedule
 from tests.parity.cases import Case, needs_parity, parity_cases
+from tests.parity.operators import ddnm_inpaint
 from tests.parity.pending import is_pending_operator
 
 pytestmark = needs_parity("reddiff")
@@ -205,14 +212,18 @@ def phase(case: Case, name: str, _: re.Match[str]) -> None:
 
 def walsh(case: Case, name: str, _: re.Match[str]) -> None:
     """Its image is that of the DDNM cases; ``v`` is not stored, but ``A^T v`` is its own projection."""
-    x, perm = case["ddnm/x"], case[f"{name}/perm"].long()
-    kept = perm[: int(len(perm) / case.meta["cases"][name]["ratio"])]
-    A = Hadamard(kept, tuple(x.shape[1:]))
+    x = case["ddnm/x"]
+    A = walsh_operator(case, name, tuple(x.shape[1:]))
     y = A(x)
     close(y, case[f"{name}/y"])
     close(A.pinv(y), case[f"{name}/pinv_y"])
     back = case[f"{name}/At_v"].view_as(x)
     close(A.normal(back), back)
+
+
+def walsh_operator(case: Case, name: str, shape: tuple[int, ...]) -> Hadamard:
+    perm = case[f"{name}/perm"].long()
+    return Hadamard(perm[: int(len(perm) / case.meta["cases"][name]["ratio"])], shape)
 
 
 def cs_block(case: Case, name: str, _: re.Match[str]) -> None:
@@ -228,6 +239,65 @@ def cs_block(case: Case, name: str, _: re.Match[str]) -> None:
     close(A(projected), stored)
     assert (projected * x).sum().item() == pytest.approx(projected.square().sum().item(), rel=TOLERANCE)
     assert len(BlockGaussian.random(meta["ratio"], meta["block"]).rows) == meta["ratio"] * meta["block"] ** 2
+
+
+def ddnm_inp(case: Case, name: str, _: re.Match[str]) -> None:
+    x = case["ddnm/x"]
+    A, y = ddnm_inpaint(case[f"{name}/missing"], case[f"{name}/y"], tuple(x.shape[1:]))
+    close(A(x), y)
+    close(A.pinv(y), case[f"{name}/pinv_y"])
+
+
+def ddnm_sr(case: Case, name: str, match: re.Match[str]) -> None:
+    close(Downsample.area(int(match[1]))(case["ddnm/x"]), case[f"{name}/y"])
+
+
+def lam(case: Case, name: str, _: re.Match[str]) -> None:
+    """DDNM+'s correction ``Lambda`` and noise ``Lambda_noise`` (Wang et al. 2023), as they act in one step of ours.
+
+    With y and the noise zero a step is ``a (v - Lambda A^+ A v)``, and ``Lambda`` leaves the null space alone.
+    """
+    meta, x = case.meta["cases"][name], case["ddnm/x"]
+    v, eps = (case[f"{name}/{key}"].view_as(x) for key in ("v", "eps"))
+    zero = torch.zeros_like(x)
+    for key, wanted in case.under(f"{name}/").items():
+        if key.count("/") != 2:
+            continue
+        degradation, level, what = key.split("/")
+        A = lam_operator(case, degradation).with_noise(Gaussian(meta["sigma_y"]))
+        point = Point(a=meta[level]["a"], sigma_t=meta[level]["sigma_t"])
+        problem = Problem(Denoiser(torch.nn.Identity(), point, data_range=(0.0, 1.0)), A, A(zero))
+        x0, noise, z = (v, zero, zero) if what == "Lambda" else (zero, eps, v)
+        p = Prediction(x, x0, noise, torch.ones(()), torch.ones(()))
+        got = spectral_step(problem, p, torch.tensor(0.0), z, eta=meta["eta"], eta_b=1.0)
+        close(v - A.pinv(A(v)) + v - got / point.a if what == "Lambda" else got, wanted)
+
+
+def lam_operator(case: Case, degradation: str) -> LinearOperator:
+    shape = tuple(case["ddnm/x"].shape[1:])
+    if match := re.fullmatch(r"sr(\d+)", degradation):
+        return Downsample.area(int(match[1]))
+    makes: dict[str, Callable[[], LinearOperator]] = {
+        "deno": Identity,
+        "color": Grayscale,
+        "inp": lambda: ddnm_inpaint(case["ddnm_inp/missing"], case["ddnm_inp/y"], shape)[0],
+        "walsh": lambda: walsh_operator(case, "walsh", shape),
+    }
+    return makes[degradation]()
+
+
+@dataclass(frozen=True)
+class Point(Schedule):
+    """One time only, with these coefficients."""
+
+    a: float
+    sigma_t: float
+
+    def alpha(self, t: float | Tensor) -> Tensor:
+        return torch.tensor(self.a, dtype=torch.float64)
+
+    def sigma(self, t: float | Tensor) -> Tensor:
+        return torch.tensor(self.sigma_t, dtype=torch.float64)
 
 
 CHECKS: dict[str, Callable[[Case, str, re.Match[str]], None]] = {
@@ -254,13 +324,17 @@ CHECKS: dict[str, Callable[[Case, str, re.Match[str]], None]] = {
     r"phase(_dps)?": phase,
     r"walsh": walsh,
     r"cs_block": cs_block,
+    r"ddnm_inp": ddnm_inp,
+    r"ddnm_sr(\d+)": ddnm_sr,
+    r"lam": lam,
 }
 """Operators by the full name of their sub-case."""
 
 
 def sub_cases(case: Case) -> list[str]:
-    """The names in the JSON and the first parts of the tensors' names; ``x`` is the image of all."""
-    return sorted({*case.meta["cases"], *(key.split("/")[0] for key in case.tensors)} - {"x"})
+    """The names in the JSON and the first parts of the tensors' names; those of which only ``x`` is stored feed others."""
+    stored = {key.split("/")[0] for key in case.tensors if key.split("/")[-1] != "x"}
+    return sorted({*case.meta["cases"], *stored})
 
 
 ALL = [

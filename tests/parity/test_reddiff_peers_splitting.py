@@ -72,7 +72,7 @@ def test_diffpir(case: Case, name: str) -> None:
     times = pir.times(schedule)
     assert times.tolist() == settings["t_i"]
     assert settings["seq"] == [schedule.T - 1 - t for t in settings["t_i"]]
-    problem, noise, solved = Problem(model, A, case[f"{name}/y01"]), stored_noise(case, name), []
+    problem, noise = Problem(model, A, case[f"{name}/y01"]), stored_noise(case, name)
     x = model.noised(model.to_network(case[f"{name}/init01"]), noise(case["x"]), times[0])
     for k, (t, s) in enumerate(pairwise(times)):
         if settings["eta"] == 0:
@@ -120,6 +120,7 @@ def test_daps(case: Case, name: str) -> None:
         levels=(settings["sigma_max"], settings["sigma_min"]),
         ode_steps=settings["diffusion_steps"],
         ode_end=settings["diffusion_sigma_min"],
+        spread=None,
         mcmc=chain(settings["mcmc"]),
         tau=settings["mcmc"]["tau"],
     )

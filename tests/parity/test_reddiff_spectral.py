@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from inverse.operators import Downsample, Gaussian, Inpaint, LinearOperator
+from inverse.operators import Downsample, Gaussian, LinearOperator
 from inverse.samplers.ddnm import DDNM
 from inverse.samplers.ddrm import DDRM
 from inverse.samplers.problem import Problem
 from prior.denoiser import Denoiser
 from tests.parity.cases import Case, needs_parity, parity_cases
-from tests.parity.operators import mask_of, operator
+from tests.parity.operators import ddnm_inpaint, mask_of, operator
 from tests.parity.priors import reddiff_prior
 
 pytestmark = needs_parity("reddiff")
@@ -122,16 +122,12 @@ def ddnm_runs() -> list[tuple[Case, str]]:
 
 
 def ddnm_operator(y: Tensor, missing: Tensor, shape: tuple[int, ...]) -> tuple[LinearOperator, Tensor]:
-    """The operator that gives as many numbers as ``y`` (1, m) has, and y as an image; pixels have the channel fastest."""
-    C, H, W = shape
+    """The operator that gives as many numbers as ``y`` (1, m) has, and y in its shape."""
     n, m = math.prod(shape), y.shape[1]
-    if m != n - len(missing):
-        R = math.isqrt(n // m)
-        return Downsample.area(R), y.view(1, C, H // R, W // R)
-    seen = torch.ones(n, dtype=torch.bool).index_fill(0, missing, False)
-    image = torch.zeros(n).masked_scatter(seen, y)
-    mask, image = (t.view(H, W, C).permute(2, 0, 1) for t in (seen, image))
-    return Inpaint(mask), image[None]
+    if m == n - len(missing):
+        return ddnm_inpaint(missing, y, shape)
+    A = Downsample.area(math.isqrt(n // m))
+    return A, y.view(1, *A.output_shape(shape))
 
 
 @pytest.mark.parametrize(("case", "name"), ddnm_runs(), ids=lambda v: str(v))

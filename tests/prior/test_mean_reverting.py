@@ -320,7 +320,7 @@ def _loss(schedule: Schedule, eps, told, t):
 
 
 def test_loss_of_the_true_noise_and_of_a_wrong_one():
-    """The true noise misses x* only by the Euler step's own error; an error e of it costs 2 sigma_inf^2 theta dt / sigma |e|."""
+    """The true noise misses x* by the Euler step's own error; an error e costs ``2 sigma_inf^2 theta dt / sigma |e|``."""
     schedule, t, eps = MeanReverting(), torch.tensor([2, 50, 100]), double((3, 1, 4, 4))
     exact = _loss(schedule, eps, eps, t)
     assert bool((exact < 0.01).all())

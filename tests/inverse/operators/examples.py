@@ -23,6 +23,7 @@ from inverse.operators import (
     stack,
 )
 from inverse.operators.boundary import BOUNDARIES
+from inverse.operators.decimation import Decimate
 
 __all__ = ["OPERATORS", "crooked"]
 
@@ -52,6 +53,7 @@ OPERATORS: dict[str, Callable[[], LinearOperator]] = {
     "area-odd": lambda: Downsample.area(3, shape=(1, 6, 3)),
     "bicubic": lambda: Downsample.bicubic(2, shape=(2, 6, 4)),
     "bicubic-odd": lambda: Downsample.bicubic(3, shape=(1, 9, 6)),
+    "decimate": lambda: Decimate(crooked(3, 4), 2, shape=(2, 6, 4)),
     "grayscale": lambda: Grayscale(shape=(3, 3, 4)),
     "grayscale-negative": lambda: Grayscale((-0.5, 0.25), shape=(2, 3, 2)),
     **{f"gaussian-{b}": lambda b=b: Blur.gaussian(0.6, b, shape=(2, 6, 5)) for b in BOUNDARIES},

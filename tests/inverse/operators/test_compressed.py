@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from inverse.operators import BlockGaussian, Fourier, Hadamard, frequencies
-from inverse.operators.subsampled import sequency, walsh_hadamard
+from inverse.operators.hadamard import sequency, walsh_hadamard
 from tests.inverse.operators.examples import crooked
 
 
@@ -160,9 +160,7 @@ def test_random_frequencies():
 
 def test_decay_prefers_low_frequencies():
     r = frequencies.distance((64, 64))
-    mean = [
-        float(r[frequencies.random_frequencies((64, 64), 0.1, decay=decay, seed=0)].mean()) for decay in (0.0, 2.0, 6.0)
-    ]
+    mean = [float(r[frequencies.random_frequencies((64, 64), 0.1, decay=decay, seed=0)].mean()) for decay in (0.0, 2.0, 6.0)]
     assert mean[0] == pytest.approx(float(r.mean()), rel=0.1)
     assert mean[0] > 1.3 * mean[1] > 1.3 * 1.3 * mean[2]
 
@@ -200,6 +198,7 @@ REFUSED = {
     ),
     "power": (lambda: Hadamard.random((1, 3, 4)), "power of two of pixels, got 3 x 4; crop or pad"),
     "sides": (lambda: Hadamard.lowest((1, 3, 4)), "sides that are powers of two, got 3"),
+    "lowest": (lambda: Hadamard.lowest((4, 4)), r"shape must be \(C, H, W\), got \(4, 4\)"),
     "hadamard ratio": (lambda: Hadamard.random((1, 4, 4), 1.5), r"ratio must be .* in \(0, 1\], got 1.5"),
     "kept twice": (lambda: Hadamard(torch.tensor([1, 1]), (1, 2, 2)), "distinct numbers from 0 to 3, got 1 to 1"),
     "kept large": (lambda: Hadamard(torch.tensor([4]), (1, 2, 2)), "distinct numbers from 0 to 3, got 4 to 4"),
@@ -210,7 +209,10 @@ REFUSED = {
     "fourier ratio": (lambda: Fourier.random((1, 4, 4), 0), r"ratio must be a share of the frequencies in \(0, 1\], got 0"),
     "decay": (lambda: Fourier.random((1, 4, 4), decay=-1.0), "decay must be finite and not negative, got -1.0"),
     "radius": (lambda: frequencies.low_frequencies((4, 4), -1.0), "radius must be finite and not negative, got -1.0"),
-    "disc": (lambda: Fourier.random((1, 8, 8), 0.1, radius=3), "radius 3 alone keeps 25 of 64 frequencies, more than ratio 0.1"),
+    "disc": (
+        lambda: Fourier.random((1, 8, 8), 0.1, radius=3),
+        "radius 3 alone keeps 25 of 64 frequencies",
+    ),
     "lines": (lambda: Fourier.radial((1, 4, 4), 0), "lines must be a whole number, at least 1, got 0"),
     "two": (lambda: frequencies.radial_lines((1, 4, 4), 3), r"shape must be \(H, W\), got \(1, 4, 4\)"),
 }

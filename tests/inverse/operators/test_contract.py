@@ -121,6 +121,20 @@ def test_svd(make):
 
 
 @every
+def test_thin_svd(make):
+    A = make().double()
+    svd = A.svd()
+    if svd is None or svd.thin is None:
+        pytest.skip("no null space to leave out")
+    thin, x, y = svd.thin, randn(2, A.domain, 0), randn(2, A.codomain, 1)
+    assert int((thin.s > 0).sum()) == int((svd.s > 0).sum()) <= len(thin.s) <= len(svd.s)
+    c = randn(2, tuple(thin.s.shape), 2)
+    torch.testing.assert_close(thin.U(thin.s * thin.Vh(x)), A(x), atol=1e-7, rtol=0)
+    torch.testing.assert_close(thin.V(thin.s * thin.Uh(y)), A.adjoint(y), atol=1e-7, rtol=0)
+    torch.testing.assert_close(thin.Vh(thin.V(c)), c, atol=1e-12, rtol=0)
+
+
+@every
 def test_norm(make):
     A = make().double()
     assert A.norm(iterations=2000) == pytest.approx(float(torch.linalg.svdvals(dense(A))[0]), rel=1e-6)

@@ -5,7 +5,6 @@ import torch
 
 from inverse.operators import Blur, VaryingBlur
 from inverse.operators.boundary import BOUNDARIES
-from inverse.operators.kernels import gaussian_kernel
 from inverse.operators.varying import WEIGHTED, bilinear_weights, variance_weights
 from tests.inverse.operators.examples import crooked
 
@@ -34,13 +33,9 @@ def test_it_is_the_sum_of_weighted_blurs(boundary, size):
     weights = bilinear_weights((4, 3), (9, 8)) * rand(12, 1, 1, seed=1)
     blurs = [Blur(k, boundary) for k in kernels]
     after = VaryingBlur(kernels, weights, boundary)
-    torch.testing.assert_close(
-        after(x), sum(w * B(x) for w, B in zip(weights, blurs, strict=True)), atol=1e-14, rtol=0
-    )
+    torch.testing.assert_close(after(x), sum(w * B(x) for w, B in zip(weights, blurs, strict=True)), atol=1e-14, rtol=0)
     before = VaryingBlur(kernels, weights, boundary, weighted="input")
-    torch.testing.assert_close(
-        before(x), sum(B(w * x) for w, B in zip(weights, blurs, strict=True)), atol=1e-14, rtol=0
-    )
+    torch.testing.assert_close(before(x), sum(B(w * x) for w, B in zip(weights, blurs, strict=True)), atol=1e-14, rtol=0)
 
 
 @pytest.mark.parametrize("weighted", WEIGHTED)
@@ -80,16 +75,11 @@ def test_brightness_is_kept():
 
 def test_every_pixel_has_its_variance():
     """The blur of row^2 exceeds row^2 by the variance of the pixel's kernel, far from the edge."""
-    sigma = torch.linspace(0.6, 1.4, 81).view(1, 81).expand(41, 81)
-    A = VaryingBlur.gaussian(sigma, levels=5)
-    row = torch.arange(41.0).view(1, 1, 41, 1).expand(1, 1, 41, 81)
+    sigma = torch.linspace(0.9, 1.4, 31).view(1, 31).expand(41, 31)
+    A = VaryingBlur.gaussian(sigma, levels=4)
+    row = torch.arange(41.0).view(1, 1, 41, 1).expand(1, 1, 41, 31)
     got = (A(row**2) - row**2)[0, 0, 20]
-    torch.testing.assert_close(got, sigma[0] ** 2, atol=0.004, rtol=0)  # the Gaussians end at four sigma
-    exact = torch.linspace(0.6, 1.4, 5)
-    for s in exact:
-        at = int((sigma[0] - s).abs().argmin())
-        want = Blur(gaussian_kernel(float(s)))(row**2)[0, 0, 20, at]
-        assert float(A(row**2)[0, 0, 20, at]) == pytest.approx(float(want), abs=1e-9)
+    torch.testing.assert_close(got, sigma[0] ** 2, atol=1e-3, rtol=0)  # the Gaussians end at four sigma
 
 
 def test_one_sigma_is_one_gaussian():

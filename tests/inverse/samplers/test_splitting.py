@@ -32,6 +32,7 @@ OPERATORS = {
     "inpaint": lambda: Inpaint.random(SHAPE, missing=0.5, seed=0, noise=Gaussian(0.05)),
     "area": lambda: Downsample.area(2, noise=Gaussian(0.05)),
 }
+PAPER = dataclasses.replace(DAPS.paper("super-resolution"), mcmc=Exact(), tau=None)
 CHAINS = {
     "exact": Exact(),
     "langevin": Langevin(steps=40),
@@ -69,7 +70,7 @@ def test_daps_draws_from_the_posterior_of_a_gaussian_prior(name, chain):
     A = OPERATORS[name]()
     y = A.measure(PRIOR.image(SHAPE), seed=1)
     mean, std = PRIOR.posterior(A, y, SHAPE)
-    daps = dataclasses.replace(DAPS.bayes(steps=40, spread=2 * PRIOR.std), mcmc=CHAINS[chain])
+    daps = DAPS(steps=40, spread=2 * PRIOR.std, mcmc=CHAINS[chain])
     x = draws(daps, PRIOR.denoiser(), A, y, COUNT if chain == "exact" else 400)
     assert ((x.mean(0) - mean) / std).square().mean().sqrt() < 0.08
     wide = 1.0 if chain == "exact" else 1.025  # a fifth of the inverse curvature a step: 1 / sqrt(1 - 0.2 / 2) at the most
@@ -96,11 +97,12 @@ def test_daps_of_the_paper_has_the_law_of_its_recursion():
     """All is linear and Gaussian: so are the draws, whose mean and variance follow step by step."""
     A = OPERATORS["inpaint"]()
     y = A.measure(PRIOR.image(SHAPE), seed=1)
-    daps = DAPS(steps=20)
+    daps = dataclasses.replace(PAPER, steps=20)
     x = draws(daps, PRIOR.denoiser(), A, y)
     mask, scaled = A.mask.expand(SHAPE), 2 * y[0] - 2 * PRIOR.mean
-    found = [law(daps, 2 * PRIOR.std, 0.1 if m else math.inf, float(v)) for m, v in zip(mask.flatten(), scaled.flatten())]
-    mean, std = (torch.tensor(v).view(SHAPE) for v in (list(f[0] for f in found), list(f[1] ** 0.5 for f in found)))
+    pixels = zip(mask.flatten().tolist(), scaled.flatten().tolist(), strict=True)
+    wanted = torch.tensor([law(daps, 2 * PRIOR.std, 0.1 if seen else math.inf, value) for seen, value in pixels])
+    mean, std = wanted[:, 0].view(SHAPE), wanted[:, 1].sqrt().view(SHAPE)
     assert (((2 * x - 2 * PRIOR.mean).mean(0) - mean) / std).abs().max() < 0.13
     torch.testing.assert_close(2 * x.std(0) / std, torch.ones(SHAPE), atol=0.1, rtol=0)
 
@@ -109,7 +111,7 @@ def test_daps_of_the_paper_has_the_law_of_its_recursion():
 def test_daps_of_the_paper_tends_to_twice_the_variance_of_the_prior(n):
     """Slowly annealed to a low level, ``r = sigma`` around the flow's image is the posterior under N(m, 2 s^2)."""
     s, y = 0.5, 0.7
-    mean, variance = law(DAPS(steps=1500, levels=(10.0, 0.02), ode_end=1e-3, ode_steps=50), s, n, y)
+    mean, variance = law(dataclasses.replace(PAPER, steps=1500, levels=(10.0, 0.02), ode_end=1e-3, ode_steps=50), s, n, y)
     precision = 1 / n**2 + 1 / (2 * s**2)
     assert mean == pytest.approx(y / n**2 / precision, abs=0.01)
     assert variance == pytest.approx(1 / precision, rel=0.05)
@@ -123,7 +125,7 @@ def test_daps_draws_from_the_posterior_of_a_mixture(name):
     y = A.measure(mixture.sample(1, seed=3).float(), seed=1)
     exact = mixture.posterior(dense(A, SHAPE), y.flatten(), A.noise.sigma)
     mean, std = (v.view(SHAPE).float() for v in (exact.mean, exact.covariance.diagonal().sqrt()))
-    x = draws(DAPS.bayes(steps=150, spread=0.12), mixture.denoiser(EDM()), A, y)
+    x = draws(DAPS(steps=150, spread=0.12), mixture.denoiser(EDM()), A, y)
     assert ((x.mean(0) - mean) / std).square().mean().sqrt() < 0.08
     assert (x.std(0) / std).mean() == pytest.approx(1, abs=0.04)
 
@@ -134,7 +136,7 @@ def test_daps_walks_any_schedule_through_its_noise_levels(schedule):
     mixture = GaussianMixture.random(SHAPE, K=1, seed=1)
     A = Identity(noise=Gaussian(0.1))
     y = A.measure(mixture.sample(1, seed=3).float(), seed=1)
-    daps = DAPS(steps=10, levels=(20.0, 0.1))
+    daps = dataclasses.replace(PAPER, steps=10, levels=(20.0, 0.1))
     found, wanted = (draws(daps, mixture.denoiser(s), A, y, 2) for s in (schedule, EDM()))
     torch.testing.assert_close(found, wanted, atol=2e-4, rtol=0)
 
@@ -174,7 +176,7 @@ def test_the_conditional_gradient_is_that_of_its_density():
 
 def test_tau_is_the_noise_times_the_root_of_two():
     model, y, x = PRIOR.denoiser(), torch.zeros(1, *SHAPE), torch.zeros(1, *SHAPE)
-    noisy = DAPS().conditional(Problem(model, Identity(noise=Gaussian(0.1)), y), x, 1.0)
+    noisy = DAPS(spread=None).conditional(Problem(model, Identity(noise=Gaussian(0.1)), y), x, 1.0)
     assert noisy.tau == pytest.approx(math.sqrt(2) * 0.2)
     assert noisy.spread == 1.0
     exact = DAPS(noise_floor=0.01).conditional(Problem(model, Identity(), y), x, 1.0)
@@ -183,7 +185,9 @@ def test_tau_is_the_noise_times_the_root_of_two():
     assert DAPS(spread=0.75).conditional(Problem(model, Identity(), y), x, 1.0).spread == pytest.approx(0.6)
     levels = DAPS(steps=4, levels=(10.0, 0.1)).times(EDM())
     assert levels.tolist() == pytest.approx([*poly7(10.0, 0.1, 4)[:-1].tolist(), 0.0])
-    progress = [DAPS(steps=4, levels=(10.0, 0.1)).conditional(Problem(model, Identity(), y), x, t).progress for t in levels[:-1]]
+    progress = [
+        DAPS(steps=4, levels=(10.0, 0.1)).conditional(Problem(model, Identity(), y), x, t).progress for t in levels[:-1]
+    ]
     assert progress == pytest.approx([0, 1 / 5, 2 / 5, 3 / 5])
 
 
@@ -281,7 +285,7 @@ def test_rho_is_the_papers_in_every_range():
         problem = Problem(model, Identity(noise=Gaussian(0.1)), torch.zeros(1, *SHAPE))
         unit = (high - low) / 2
         assert DiffPIR(lam=3.0).rho(problem, t * unit) == pytest.approx(3.0 * 0.1**2)
-    assert DiffPIR().rho(Problem(model, Identity(), torch.zeros(1, *SHAPE)), 0.5) == pytest.approx(0.001**2)
+    assert DiffPIR(lam=1.0).rho(Problem(model, Identity(), torch.zeros(1, *SHAPE)), 0.5) == pytest.approx(0.001**2)
 
 
 def test_quad_grid():
@@ -304,7 +308,8 @@ def test_quad_grid():
         (DiffPIR(steps=7, stop_noisy=True), 6),
         (DAPS(steps=3, ode_steps=4, samples=2), 24),
         (DAPS(steps=3, ode_steps=4, mcmc=HMC(steps=5)), 12),
-        (DAPS.bayes(steps=5), 5),
+        (DAPS(steps=5), 5),
+        (DAPS(), 100),
     ],
 )
 def test_network_calls(sampler, expected):
@@ -317,7 +322,9 @@ def test_network_calls(sampler, expected):
 
 
 @pytest.mark.parametrize(
-    "sampler", [DiffPIR(steps=4, eta=0.5, samples=2), DAPS(steps=3, ode_steps=2), DAPS(steps=3, mcmc=Langevin(steps=5))], ids=repr
+    "sampler",
+    [DiffPIR(steps=4, eta=0.5, samples=2), DAPS(steps=3, ode_steps=2), DAPS(steps=3, mcmc=Langevin(steps=5))],
+    ids=repr,
 )
 def test_same_seed_same_bytes_and_a_batch_equals_its_members(network, sampler):
     A = Blur.gaussian(1.0, noise=Gaussian(0.02))
@@ -334,7 +341,9 @@ def test_daps_takes_nonlinear_operators():
     prior, A = GaussianPrior(mean=0.55, std=0.15), Overexpose(2.0, noise=Gaussian(0.02))
     image = prior.image((1, 8, 8))
     y = A.measure(image, seed=1)
-    out = dataclasses.replace(DAPS.bayes(steps=30, spread=0.3, samples=2), mcmc=Langevin(steps=60)).reconstruct(prior.denoiser(), A, y)
+    out = dataclasses.replace(DAPS(steps=30, spread=0.3, samples=2), mcmc=Langevin(steps=60)).reconstruct(
+        prior.denoiser(), A, y
+    )
     seen = (A.pinv(y) - 0.5).abs() < 0.2
     assert (out.estimate - image)[seen].square().mean().sqrt() < 0.02  # noise 0.02 over the gain of 2, and the draws' own
     assert (out.estimate - image)[~seen].square().mean().sqrt() < 0.15
@@ -343,7 +352,8 @@ def test_daps_takes_nonlinear_operators():
 
 def test_presets():
     assert DiffPIR.paper("inpainting") == DiffPIR(steps=20, spacing="quad", lam=1.0, zeta=1.0)
-    assert DAPS.paper("phase-retrieval") == DAPS(steps=200, ode_steps=5, mcmc=Langevin(lr=5e-5, decay=0.01), tau=0.01)
+    assert DAPS.paper("phase-retrieval") == dataclasses.replace(PAPER, mcmc=Langevin(lr=5e-5, decay=0.01), tau=0.01)
+    assert (PAPER.levels, PAPER.steps, PAPER.ode_steps, PAPER.ode_end, PAPER.spread) == ((100.0, 0.1), 200, 5, 0.01, None)
     assert DAPS.paper("nonlinear-deblurring").network_calls(200) == 1000
     assert eval(repr(DAPS.paper("box-inpainting"))) == DAPS.paper("box-inpainting")
 
@@ -376,7 +386,7 @@ def test_what_a_sampler_cannot_handle():
         (lambda: DiffPIR.paper("colouring"), "task must be one of deblurring.*got 'colouring'"),
         (lambda: DAPS(levels=(0.1, 1.0)), "levels must be two positive numbers, the highest first"),
         (lambda: DAPS(ode_steps=0), "ode_steps must be at least 1, got 0"),
-        (lambda: DAPS(ode_end=0.1), "ode_end must be at least 0 and below the lowest level 0.1, got 0.1"),
+        (lambda: DAPS(ode_end=0.1), "ode_end must be at least 0 and below the lowest level 0.02, got 0.1"),
         (lambda: DAPS(spread=0), "spread must be positive and finite, or None, got 0"),
         (lambda: DAPS(tau=-1), "tau must be positive and finite, or None, got -1"),
         (lambda: DAPS(noise_floor=0), "noise_floor must be positive, got 0"),
