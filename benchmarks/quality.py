@@ -86,10 +86,10 @@ def _unclip(A: Operator, y: Tensor) -> Tensor:
     return torch.where(y >= 1, filled.maximum(known), torch.where(y <= 0, filled.minimum(known), known))
 
 
-def _linear(zeta: float, *, lam: float = 4.0, dps: int = 200) -> dict[str, Sampler]:
+def _linear(zeta: float, *, dps: int = 200) -> dict[str, Sampler]:
     return {
         "RedDiff": RedDiff(),
-        "DiffPIR": DiffPIR(steps=100, lam=lam, zeta=0.3),
+        "DiffPIR": DiffPIR(),
         "DDRM": DDRM(steps=20),
         "DDNM": DDNM(steps=100),
         "PiGDM": PiGDM(steps=100, prior_std=STD),

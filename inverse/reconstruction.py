@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from inverse.operators.base import LinearOperator, Operator
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Reconstruction", "Trace"]
+__all__ = ["Reconstruction", "Trace", "joined"]
 
 PRIOR_STD = 0.25  # spread of a photograph's pixels in [0, 1]: what a measurement's noise is held against in the split
 
@@ -117,3 +118,16 @@ class Reconstruction:
         from inverse.drawing import draw
 
         return draw(self, member)
+
+
+def joined(parts: Sequence[Reconstruction]) -> Reconstruction:
+    """Reconstructions of one operator as one batch; calls and seconds add up, settings and trace are the first's."""
+    first = parts[0]
+    return replace(
+        first,
+        estimate=torch.cat([part.estimate for part in parts]),
+        samples=torch.cat([part.samples for part in parts], 1),
+        measurement=torch.cat([part.measurement for part in parts]),
+        network_calls=sum(part.network_calls for part in parts),
+        seconds=sum(part.seconds for part in parts),
+    )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from inverse.operators.base import Operator
-from inverse.reconstruction import Reconstruction, Trace
+from inverse.reconstruction import Reconstruction, Trace, joined
 from inverse.samplers.problem import Problem
 from prior.denoiser import Denoiser
 from prior.grids import grid
@@ -62,6 +62,8 @@ class PosteriorSampler:
         began = time.perf_counter()
         problem = Problem(model, A, y)
         self.check(problem)
+        if problem.members_differ:
+            return joined([self.reconstruct(model, A, member[None], seed=seed, progress=progress) for member in y])
         times = self.times(model.schedule)
         draws, trace = [], Trace()
         with counted(model, progress, self.samples * self.network_calls(len(times) - 1)) as calls, torch.no_grad():

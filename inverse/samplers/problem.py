@@ -57,6 +57,11 @@ class Problem:
             return (len(self.y), *self.A.input_shape(tuple(self.y.shape[1:])))
         return (len(self.y), *(self.A.domain or self.A.pinv(self.y).shape[1:]))
 
+    @property
+    def members_differ(self) -> bool:
+        """Whether the noise depends on the signal and there are several members: each has a noise level of its own."""
+        return len(self.y) > 1 and self.A.noise.std(self.y).ndim > 0
+
     @cached_property
     def noise(self) -> float:
         """Standard deviation of the noise in network units; the root mean square where it depends on the signal."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from inverse.operators.base import LinearOperator, Operator
-from inverse.reconstruction import Reconstruction, Trace
+from inverse.reconstruction import Reconstruction, Trace, joined
 from inverse.samplers.loop import Noise, Progress, counted, plain_settings
 from inverse.samplers.optimizers import Adam, Implicit, Optimizer
 from inverse.samplers.problem import Problem
@@ -134,6 +134,8 @@ class RedDiff:
         began = time.perf_counter()
         problem = Problem(model, A, y)
         self.check(problem)
+        if problem.members_differ:
+            return joined([self.reconstruct(model, A, member[None], seed=seed, progress=progress) for member in y])
         times = self.times(problem)
         with counted(model, progress, self.network_calls(len(times))) as calls, torch.no_grad():
             mu, trace = self.run(problem, self.start(problem), times, NoiseSource(seed))
