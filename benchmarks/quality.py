@@ -128,7 +128,7 @@ TASKS = (
     ),
     Task(
         "compressed sensing 25 %",
-        lambda shape, seed: BlockGaussian(shape, 0.25, seed=seed),
+        lambda shape, seed: BlockGaussian.random(0.25, shape=shape, seed=seed),
         "total variation",
         _tv(1e-4),
         _linear(1.0),

@@ -73,7 +73,7 @@ def coverage(scores: Tensor, factor: float) -> float:
 def reliability(images: Sequence[Tensor] | Tensor, samples: int, count: int = 19) -> tuple[list[float], list[float]]:
     """Nominal and observed coverage at ``count`` levels, the scores of each of the ``images`` weighing alike.
 
-    A diagonal is a calibrated Gaussian; below it the samples spread too little.
+    A diagonal is a calibrated Gaussian; above it the samples spread wider than need be, below it too little.
     """
     nominal = [(k + 1) / (count + 1) for k in range(count)]
     observed = [sum(coverage(s, half_width(p, samples)) for s in images) / len(images) for p in nominal]
@@ -216,7 +216,7 @@ def load(path: Path) -> tuple[Calibration, ...]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))["calibrations"]
         return tuple(_calibration(entry) for entry in entries)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a file of calibrations ({type(error).__name__}: {error})") from error
 
 

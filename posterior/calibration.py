@@ -12,18 +12,43 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from inverse.calibration import Calibration, load
+from inverse.calibration import FLOOR, Calibration, load
 from inverse.operators import Blur, Downsample, Gaussian, Inpaint
 from inverse.operators.base import LinearOperator, Operator, Shape
 from inverse.samplers.reddiff import RedDiff
 from prior import registry
 
-__all__ = ["SHIPPED", "TASKS", "CalibratedTask", "find", "identity", "shipped", "task_of"]
+__all__ = ["SHIPPED", "TASKS", "Calibrated", "CalibratedTask", "find", "identity", "shipped", "task_of"]
 
 SHIPPED = Path(__file__).with_name("calibration.json")
 
 SHARE = 0.01  # by which the missing share of a mask may differ
 SPECKLED = 5.0  # deviations of the correlation of neighbours that still count as drawn pixel by pixel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """How a standard deviation becomes intervals that hold: ``estimate +- factor (std + floor)``, in units of [0, 1].
+
+    Attributes
+    ----------
+    task, images: what the factors were measured on, and how many photographs.
+    levels, factors, floor: the shares of the values wanted within, and the half-widths.
+    held: the shares found on photographs that the factors do not come from, where that was measured.
+    """
+
+    task: str
+    images: int
+    levels: tuple[float, ...]
+    factors: tuple[float, ...]
+    floor: float
+    held: tuple[float, ...] | None
+
+    @classmethod
+    def of(cls, known: Calibration) -> Calibrated:
+        """What a record says of a calibration."""
+        held = None if known.check is None else known.check.calibrated
+        return cls(task=known.task, images=known.images, levels=known.levels, factors=known.factors, floor=FLOOR, held=held)
 
 
 @dataclass(frozen=True)
@@ -49,7 +74,7 @@ def _equal(A: Operator, B: Operator, x: Tensor) -> bool:
 def _equally_speckled(A: Operator, B: Operator, x: Tensor) -> bool:
     if not isinstance(A, Inpaint) or not isinstance(B, Inpaint):
         return False
-    missing, wanted = ((~M.mask).double().mean(0) for M in (A.mask, B.mask))
+    missing, wanted = (~A.mask).double().mean(0), (~B.mask).double().mean(0)
     if abs(float(missing.mean() - wanted.mean())) > SHARE or not bool(((missing == 0) | (missing == 1)).all()):
         return False
     off = missing - missing.mean()

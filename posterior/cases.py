@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inverse.calibration import Calibration
 from inverse.metrics import psnr, ssim
 from inverse.panels import Panel, panels, picture
 from inverse.reconstruction import Reconstruction
@@ -48,6 +49,7 @@ class Case:
     baselines: what classical methods make of the same measurement.
     shown: stands for a measurement that is no picture, (1, C, H, W), such as a pseudo-inverse.
     credit: whose picture it is.
+    calibration: of the reconstruction's samples, where one was measured for just this task, sampler and prior.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Case:
     baselines: tuple[Baseline, ...] = ()
     shown: Tensor | None = None
     credit: str = ""
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.reconstruction.estimate.shape)
@@ -64,6 +67,9 @@ class Case:
             raise ValueError(f"reconstruction must be of one image, (1, C, H, W), got an estimate of shape {shape}")
         if self.truth is not None and tuple(self.truth.shape) != shape:
             raise ValueError(f"truth must have the shape of the estimate, {shape}, got {tuple(self.truth.shape)}")
+        samples = len(self.reconstruction.samples)
+        if self.calibration is not None and self.calibration.samples != samples:
+            raise ValueError(f"calibration must be of {samples} samples, as the reconstruction, got {self.calibration.samples}")
 
     @property
     def input_scores(self) -> Scores:
@@ -94,7 +100,8 @@ class View:
 
     Attributes
     ----------
-    key: "measurement", "estimate", "truth", "std", "error", "measured", "filled", or of a baseline "baseline-1" and so on.
+    key: "measurement", "estimate", "truth", "std", "reach", "error", "measured", "filled", or of a baseline "baseline-1"
+        and so on.
     title, caption: a word or two, and what is seen.
     pixels: (H, W) or (H, W, 3), uint8.
     white: for a map of numbers, shown in colours, the value of the brightest one; the darkest is zero.
@@ -121,6 +128,8 @@ def views(case: Case) -> list[View]:
     if std is not None:
         caption = f"standard deviation of {samples} samples"
         found.append(View(key="std", title="Uncertainty", caption=caption, pixels=std.pixels(), white=std.white))
+    if case.calibration is not None:
+        found.append(_reach(case.reconstruction, case.calibration))
     if case.truth is not None:
         found.append(_error(case.reconstruction.estimate, case.truth, std))
     if "measured" in own:
@@ -145,6 +154,15 @@ def _input(case: Case, own: dict[str, Panel]) -> View | None:
         return None
     height, width = case.reconstruction.measurement.shape[-2:]
     return _image("measurement", "Input", f"as measured, {width} × {height}", own["measurement"].values)
+
+
+def _reach(reconstruction: Reconstruction, calibration: Calibration) -> View:
+    level = max(calibration.levels)
+    reach = calibration.reach(reconstruction, level)[0].float().cpu().square().mean(0, keepdim=True).sqrt()
+    white = max(float(np.quantile(reach.numpy(), BRIGHTEST)), 1e-6)
+    caption = "half its width, calibrated"
+    pixels = Panel(name="reach", values=reach, white=white).pixels()
+    return View(key="reach", title=f"{100 * level:.0f} % interval", caption=caption, pixels=pixels, white=white)
 
 
 def _error(estimate: Tensor, truth: Tensor, std: Panel | None) -> View:

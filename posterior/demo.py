@@ -21,7 +21,7 @@ from inverse.classical import bicubic_upscale, tv_reconstruct
 from inverse.operators import Blur, Downsample, Gaussian, Inpaint
 from inverse.operators.base import LinearOperator
 from inverse.saving import check_free
-from posterior import __version__, images, report
+from posterior import __version__, calibration, images, report
 from posterior.cases import Baseline, Case, Scores
 from prior.denoiser import Denoiser
 
@@ -152,6 +152,7 @@ def run(
     began = time.perf_counter()
     for task in TASKS:
         check_free(output / task.folder, overwrite=True)
+    known = calibration.identity(plan.model) if model is None else None
     model = (prior.load(plan.model) if model is None else model).to("cuda" if torch.cuda.is_available() else "cpu")
     output.mkdir(parents=True, exist_ok=True)
     cases = []
@@ -161,7 +162,7 @@ def run(
             if progress is not None:
                 progress(index * total + done, len(TASKS) * total)
 
-        cases.append(_solve(task, plan, model, step))
+        cases.append(_solve(task, plan, model, known, step))
         cases[-1].reconstruction.save(output / task.folder, overwrite=True)
     page = report.write(
         output / "report.html", cases, title="Prior + measurement = posterior", lead=LEAD, facts=_facts(plan, model)
@@ -170,7 +171,7 @@ def run(
     return DemoResult(report=page, seconds=time.perf_counter() - began, plan=plan, cases=results)
 
 
-def _solve(task: _Task, plan: Plan, model: Denoiser, progress: Callable[[int, int], None]) -> Case:
+def _solve(task: _Task, plan: Plan, model: Denoiser, known: str | None, progress: Callable[[int, int], None]) -> Case:
     truth = _photo(task, plan.size)
     A = task.operator(plan)
     y = A.measure(truth, seed=plan.seed)
@@ -185,6 +186,7 @@ def _solve(task: _Task, plan: Plan, model: Denoiser, progress: Callable[[int, in
         truth=truth,
         baselines=baselines,
         credit=task.credit,
+        calibration=calibration.find(A, tuple(truth.shape[1:]), sampler=sampler, prior=known),
     )
 
 

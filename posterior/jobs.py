@@ -13,6 +13,8 @@ import torch
 
 import prior
 from inverse import RedDiff
+from posterior import calibration
+from posterior.calibration import Calibrated
 from posterior.commands.options import Device, Options
 from posterior.errors import one_line
 from posterior.images import FORMATS, Picture, check_format, encode, read, write_atomically
@@ -30,11 +32,15 @@ Progress = Callable[[float, float], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One restored file, as reports and ``--json`` give it."""
+    """One restored file, as reports and ``--json`` give it.
+
+    ``calibration`` is None where there are no samples or where none was measured for just this task, sampler and prior.
+    """
 
     input: str
     output: str
     std: str | None
+    measured: str | None
     height: int
     width: int
     channels: int
@@ -42,6 +48,9 @@ class Result:
     model: str
     operator: str
     residual_ratio: float | None
+    measured_share: float | None
+    filled_share: float | None
+    calibration: Calibrated | None
     network_calls: int
     seconds: float
     tiles: int
@@ -73,6 +82,10 @@ class _Item:
     @property
     def std(self) -> Path:
         return self.target.with_name(f"{self.target.name}.std.png")
+
+    @property
+    def measured(self) -> Path:
+        return self.target.with_name(f"{self.target.name}.measured.png")
 
     @property
     def report(self) -> Path:
@@ -123,24 +136,38 @@ def _process(
     if options.steps is not None:
         sampler = dataclasses.replace(sampler, steps=options.steps)
     restored = restore(problem, model, sampler, tiling, seed=options.seed, progress=step)
-    result = _result(item, restored, options)
+    calibrated = _calibration(restored, picture, sampler, options)
+    result = _result(item, restored, options, calibrated)
     _save(item, restored, result, options)
     return result
 
 
-def _result(item: _Item, restored: Restored, options: Options) -> Result:
-    picture = restored.picture
+def _calibration(restored: Restored, picture: Picture, sampler: RedDiff, options: Options) -> Calibrated | None:
+    # a grey picture, or one put together from tiles, is none of those that calibrations are measured on
+    if restored.std is None or restored.tiles > 1 or len(picture.colour) == 1:
+        return None
+    weights = calibration.identity(options.model, options.weights)
+    found = calibration.find(restored.operator, (3, *restored.picture.size), sampler=sampler, prior=weights)
+    return None if found is None else Calibrated.of(found)
+
+
+def _result(item: _Item, restored: Restored, options: Options, calibrated: Calibrated | None) -> Result:
+    picture, share = restored.picture, restored.measured_share
     return Result(
         input=str(item.source),
         output=str(item.target),
         std=None if restored.std is None else str(item.std),
+        measured=str(item.measured) if options.report and restored.measured is not None else None,
         height=picture.size[0],
         width=picture.size[1],
         channels=len(picture.colour) + (picture.alpha is not None),
         bits=picture.depth,
         model=options.model if options.weights is None else f"{options.model} ({options.weights})",
-        operator=restored.operator,
+        operator=repr(restored.operator),
         residual_ratio=restored.residual_ratio,
+        measured_share=share,
+        filled_share=None if share is None else 1 - share,
+        calibration=calibrated,
         network_calls=restored.network_calls,
         seconds=round(restored.seconds, 3),
         tiles=restored.tiles,
@@ -152,6 +179,8 @@ def _save(item: _Item, restored: Restored, result: Result, options: Options) -> 
     files = []
     if restored.std is not None:
         files.append((item.std, encode(Picture(colour=restored.std / STD_WHITE, depth=16), ".png")))
+    if options.report and restored.measured is not None:
+        files.append((item.measured, encode(restored.measured, ".png")))
     if options.report:
         files.append((item.report, (json.dumps(dataclasses.asdict(result), indent=2, default=str) + "\n").encode()))
     files.append((item.target, encode(restored.picture, item.target.suffix)))  # last: where it is, its evidence is
@@ -185,7 +214,11 @@ def _images(folder: Path) -> Iterator[Path]:
 
 
 def _check_free(item: _Item, options: Options) -> None:
-    written = [item.target, *([item.std] if options.samples > 1 else []), *([item.report] if options.report else [])]
+    written = [item.target]
+    if options.samples > 1:
+        written.append(item.std)
+    if options.report:
+        written += [item.report, item.measured]
     for path in written:
         if path.exists() and not options.overwrite:
             raise FileExistsError(f"{path} is there already; --overwrite replaces it")

@@ -16,8 +16,8 @@ from string import Template
 import numpy as np
 from matplotlib import colormaps
 from PIL import Image
-from scipy import stats
 
+from posterior import trust
 from posterior.cases import Case, View, views
 from posterior.images import write_atomically
 
@@ -121,7 +121,7 @@ def _case(case: Case, id: str) -> str:
         summary=escape(case.summary) + (f" <small>{escape(case.credit)}</small>" if case.credit else ""),
         ratio=f"{width} / {height}",
         scores=_scores(case),
-        words="\n".join(f"<h3>{title}</h3><p>{text}</p>" for title, text in _words(case)),
+        words="\n".join(f"<h3>{title}</h3><p>{text}</p>" for title, text in _words(case)) + trust.plot(case),
         panels="\n".join(_figure(case, view) for view in views(case)),
         settings=_definitions(settings),
     )
@@ -189,18 +189,12 @@ def _error_by_part(case: Case) -> str:
 
 def _certainty(case: Case) -> str:
     out = case.reconstruction
-    std = out.std
-    if std is None:
+    if out.std is None:
         return ""
-    text = f"Between {len(out.samples)} samples a pixel varies by <b>{GREY_LEVELS * float(std.mean()):.1f}</b> grey levels. "
-    if case.truth is None:
-        return text
-    inside = ((out.estimate - case.truth.to(std)).abs() <= 2 * std).double().mean().item()
-    # two standard deviations, themselves estimated from the samples: Student's t
-    wanted = 1 - 2 * float(stats.t.sf(2, len(out.samples) - 1))
+    spread = GREY_LEVELS * float(out.std.mean())
     return (
-        f"{text}The truth is within two standard deviations at <b>{100 * inside:.0f} %</b> of them; "
-        f"for {len(out.samples)} samples of an exact Gaussian posterior it would be {100 * wanted:.0f} %."
+        f"Between {len(out.samples)} samples a pixel varies by <b>{spread:.1f}</b> grey levels. "
+        f"{trust.words(out, case.calibration)}{trust.coverage_words(out, case.truth, case.calibration)}"
     )
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inverse import RedDiff
+from inverse import Reconstruction, RedDiff
+from inverse.operators.base import LinearOperator, Operator
 from posterior.images import Picture
 from posterior.tasks import Problem
 from posterior.tiles import Tiling, Window
@@ -27,7 +28,9 @@ class Restored:
     ----------
     picture: the estimate, ready to save.
     std: standard deviation of the samples over channels and samples, (1, H, W), or None.
-    operator: the forward model (of the first tile), as it prints itself.
+    measured: what the measurement fixes of it, ready to save; None for a nonlinear operator.
+    measured_share: how much of the picture that is, from 0 to 1; None for a nonlinear operator.
+    operator: the forward model (of the first tile).
     residual_ratio: RMS of ``y - A(estimate)`` over the noise, over all tiles; None without noise.
     network_calls, seconds: of all tiles.
     tiles: how many there were.
@@ -36,7 +39,9 @@ class Restored:
 
     picture: Picture
     std: Tensor | None
-    operator: str
+    measured: Picture | None
+    measured_share: float | None
+    operator: Operator
     residual_ratio: float | None
     network_calls: int
     seconds: float
@@ -70,18 +75,23 @@ def restore(
         y = window.crop(problem.measurement).to(_device(model))
         operator = operators[len(done)].to(y.device)
         out = sampler.reconstruct(model, operator, y, seed=seed + len(done), progress=report)
-        done.append(_Tile(y.numel(), out.residual_ratio, out.network_calls, out.seconds))
+        done.append(_tile(out))
         settings.update(out.settings)
-        return torch.stack([out.estimate[0], torch.zeros_like(out.estimate[0]) if out.std is None else out.std[0]]).cpu()
+        std = torch.zeros_like(out.estimate) if out.std is None else out.std
+        measured = out.split()[0] if linear else torch.zeros_like(out.estimate)
+        return torch.cat([out.estimate, std, measured]).cpu()
 
     settings: dict[str, object] = {}
-    estimate, std = tiling.map(one, size, scale=problem.scale)
+    linear = isinstance(operators[0], LinearOperator)
+    estimate, std, measured = tiling.map(one, size, scale=problem.scale)
     if not bool(torch.isfinite(estimate).all()):
         raise ValueError("the restored image has values that are NaN or infinite: these weights do not suit this problem")
     return Restored(
         picture=problem.finish(estimate),
         std=std.square().mean(0, keepdim=True).sqrt() if sampler.samples > 1 else None,
-        operator=repr(operators[0]),
+        measured=problem.finish(measured) if linear else None,
+        measured_share=_mean_share(done),
+        operator=operators[0],
         residual_ratio=_overall(done),
         network_calls=sum(tile.network_calls for tile in done),
         seconds=sum(tile.seconds for tile in done),
@@ -93,9 +103,22 @@ def restore(
 @dataclass(frozen=True)
 class _Tile:
     values: int
+    pixels: int
     residual_ratio: float | None
+    measured_share: float | None
     network_calls: int
     seconds: float
+
+
+def _tile(out: Reconstruction) -> _Tile:
+    return _Tile(
+        values=out.measurement.numel(),
+        pixels=out.estimate.numel(),
+        residual_ratio=out.residual_ratio,
+        measured_share=out.measured_share(),
+        network_calls=out.network_calls,
+        seconds=out.seconds,
+    )
 
 
 def _device(model: Denoiser) -> torch.device:
@@ -107,3 +130,8 @@ def _overall(tiles: list[_Tile]) -> float | None:
     if len(squares) < len(tiles):
         return None
     return (sum(squares) / sum(tile.values for tile in tiles)) ** 0.5
+
+
+def _mean_share(tiles: list[_Tile]) -> float | None:
+    shares = [tile.pixels * tile.measured_share for tile in tiles if tile.measured_share is not None]
+    return sum(shares) / sum(tile.pixels for tile in tiles) if len(shares) == len(tiles) else None

@@ -81,7 +81,15 @@ def _box(n: int) -> Tensor:
 
 
 def _varying() -> VaryingBlur:
-    return VaryingBlur.gaussian(torch.tensor([[0.8, 1.5], [2.0, 3.0]]), shape=SHAPE, boundary="circular")
+    """Sixteen Gaussians of 25 x 25 taps on a grid, 0.8 to 2.9 pixels wide."""
+    kernels = torch.stack([_kernel(0.8 + 0.2 * k, 25) if k < 11 else _kernel(2.9, 25) for k in range(16)])
+    return VaryingBlur.grid(kernels.view(4, 4, 25, 25), SHAPE, "circular")
+
+
+def _their_varying() -> Any:
+    ours = _varying()
+    filters, weights = ours.kernels[None, None], ours.weights[None, None]
+    return _physics().SpaceVaryingBlur(filters, weights, padding="circular", use_fft=True, mask_first=False)
 
 
 def _pairs() -> tuple[Pair, ...]:
@@ -100,12 +108,13 @@ def _pairs() -> tuple[Pair, ...]:
         ),
         Pair("motion blur 61 taps", lambda: Blur(motion, "reflect"), p("Blur", motion[None, None], padding="reflect")),
         Pair("FFT blur", lambda: Blur(gauss, "circular"), p("BlurFFT", SHAPE, gauss[None, None])),
+        Pair("varying blur, 16 x 25 taps", _varying, _their_varying),
         Pair("bicubic x4", lambda: Downsample.bicubic(4), p("DownsamplingMatlab", factor=4)),
         Pair("block mean x4", lambda: Downsample.area(4), p("Downsampling", SHAPE, filter=_box(4), factor=4), same=False),
         Pair("grey", Grayscale, p("Decolorize", channels=3), same=False),
         Pair(
             "Hadamard 25 %",
-            lambda: Hadamard(SHAPE, 0.25, seed=0),
+            lambda: Hadamard.random(SHAPE, 0.25, seed=0),
             p("SinglePixelCamera", SHAPE[1] * SHAPE[2] // 4, SHAPE, fast=True),
             same=False,
         ),

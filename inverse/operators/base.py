@@ -78,6 +78,8 @@ class Operator(nn.Module):
 
     def check_input(self, x: Tensor) -> None:
         """Raise ``ValueError`` unless ``x`` is a batch of floating-point images in the domain."""
+        if x.shape[1:] == self.domain and x.is_floating_point():
+            return  # what nearly always holds, tested first
         if self.domain is not None and tuple(x.shape[1:]) != self.domain:
             wanted = ", ".join(map(str, self.domain))
             raise ValueError(f"{self!r}: x must have shape (B, {wanted}), got {tuple(x.shape)}")
@@ -200,8 +202,12 @@ class LinearOperator(Operator):
         zero. Else by conjugate gradients on ``A^H A x = A^H y`` from zero, to the relative residual ``tolerance``.
         """
         self.check_output(y)
+        return self._pinv(y, tolerance, iterations)
+
+    def _pinv(self, y: Tensor, tolerance: float, iterations: int) -> Tensor:
         if self.isometry is not None:
-            return self.adjoint(y) / self.isometry
+            x = self.adjoint(y)
+            return x if self.isometry == 1 else x / self.isometry
         svd = self.svd(self.input_shape(tuple(y.shape[1:])))
         if svd is None:
             b = self.adjoint(y)
@@ -221,7 +227,10 @@ class LinearOperator(Operator):
         rho = torch.as_tensor(rho, dtype=x.real.dtype, device=x.device)
         if not bool((rho > 0).all()):
             raise ValueError(f"rho must be positive, got {rho.tolist()}")
-        rho = rho.view(-1, *[1] * (x.ndim - 1))
+        return self._prox(x, y, rho.view(-1, *[1] * (x.ndim - 1)), tolerance, iterations)
+
+    def _prox(self, x: Tensor, y: Tensor, rho: Tensor, tolerance: float, iterations: int) -> Tensor:
+        """The same, with ``rho`` in the shape that multiplies images."""
         if self.isometry is not None:
             return x + self.adjoint(y - self(x)) / (self.isometry + rho)
         svd = self.svd(tuple(x.shape[1:]))

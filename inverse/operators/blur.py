@@ -6,6 +6,7 @@ A kernel of rank one (a Gaussian, a box) is a filter down the rows and one along
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -72,6 +73,21 @@ class Blur(LinearOperator):
 
     def _refresh(self) -> None:
         self._layout = _layout(self.kernel, self.boundary)
+        self._transfers: dict[tuple[Any, ...], Tensor] = {}
+
+    def _kept(self, key: tuple[Any, ...], make: Callable[[], Tensor]) -> Tensor:
+        """The kernel's transform for images like the last ones, computed once."""
+        key = (*key, self.kernel.dtype, self.kernel._version)
+        if torch.is_inference_mode_enabled():
+            return make()  # such a tensor is of no use outside
+        if key not in self._transfers:
+            self._transfers = {key: make()}
+        return self._transfers[key]
+
+    def _transfer(self, like: Tensor) -> Tensor:
+        """``rfft2`` of the circular blur of a point, for images of the size, dtype and device of ``like``."""
+        key = (*like.shape[-2:], like.dtype, like.device)
+        return self._kept(key, lambda: torch.fft.rfft2(self._point(like)))
 
     @classmethod
     def gaussian(
@@ -115,7 +131,7 @@ class Blur(LinearOperator):
 
     def _blur(self, x: Tensor) -> Tensor:
         if self.boundary == "circular":
-            return convolve(x, torch.fft.rfft2(self._point(x)))
+            return convolve(x, self._transfer(x))
         for dim, (before, after) in zip((-2, -1), self._layout.margins, strict=True):
             x = pad(x, dim, before, after, self.boundary)
         kernel, grid = self._spectrum(x)
@@ -124,7 +140,7 @@ class Blur(LinearOperator):
 
     def _blur_adjoint(self, y: Tensor) -> Tensor:
         if self.boundary == "circular":
-            return convolve(y, torch.fft.rfft2(self._point(y)).conj())
+            return convolve(y, self._transfer(y).conj())
         h, w = self._layout.size
         y = torch.nn.functional.pad(y, (w - 1, 0, h - 1, 0))
         kernel, grid = self._spectrum(y)
@@ -136,7 +152,32 @@ class Blur(LinearOperator):
     def _spectrum(self, padded: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """The kernel's transform on a grid that holds the ``padded`` image, and the grid."""
         grid = (fast_length(padded.shape[-2]), fast_length(padded.shape[-1]))
-        return torch.fft.rfft2(self._taps(padded), s=grid), grid
+        key = (*grid, padded.dtype, padded.device)
+        return self._kept(key, lambda: torch.fft.rfft2(self._taps(padded), s=grid)), grid
+
+    def _pinv(self, y: Tensor, tolerance: float, iterations: int) -> Tensor:
+        if self.boundary != "circular":
+            return super()._pinv(y, tolerance, iterations)
+        return by_parts(lambda part: self._wiener(part, None, tolerance), y)
+
+    def _prox(self, x: Tensor, y: Tensor, rho: Tensor, tolerance: float, iterations: int) -> Tensor:
+        if self.boundary != "circular":
+            return super()._prox(x, y, rho, tolerance, iterations)
+        if x.is_complex() or y.is_complex():
+            return x + by_parts(lambda part: self._wiener(part, rho, tolerance), y - self._apply_operator(x))
+        k = self._transfer(x)
+        R = torch.fft.rfft2(y) - k * torch.fft.rfft2(x)
+        power = k.real.square() + k.imag.square()
+        return x + torch.fft.irfft2(R * (k.conj() / (power + rho)), s=x.shape[-2:])
+
+    def _wiener(self, r: Tensor, rho: Tensor | None, tolerance: float) -> Tensor:
+        """``(A^H A + rho)^-1 A^H r`` for a circular blur; ``A^+ r`` without rho, frequencies below ``tolerance`` left out."""
+        k = self._transfer(r)
+        power = k.real.square() + k.imag.square()
+        if rho is not None:
+            return convolve(r, k.conj() / (power + rho))
+        kept = power > tolerance**2 * power.max()
+        return convolve(r, torch.where(kept, k.conj() / torch.where(kept, power, 1), 0))
 
     def _taps(self, like: Tensor) -> Tensor:
         """The kernel without its margin of zeros; at rank one the product of its filters, so that the SVD is exact."""

@@ -59,19 +59,14 @@ class Decimate(LinearOperator):
         super().check_input(x)
         self.output_shape(tuple(x.shape[1:]))
 
-    def pinv(self, y: Tensor, *, tolerance: float = 1e-6, iterations: int = 200) -> Tensor:
-        """``A^H (A A^H)^+ y``; singular values below ``tolerance`` times the largest count as zero."""
-        self.check_output(y)
+    def _pinv(self, y: Tensor, tolerance: float, iterations: int) -> Tensor:
+        """``A^H (A A^H)^+ y``."""
         gram = self._gram(y)
         kept = gram > tolerance**2 * gram.max()
         return self.adjoint(_filtered(y, torch.where(kept, 1 / torch.where(kept, gram, 1), 0)))
 
-    def prox(self, x: Tensor, y: Tensor, rho: float | Tensor, *, tolerance: float = 1e-6, iterations: int = 100) -> Tensor:
-        self.check_output(y)
-        rho = torch.as_tensor(rho, dtype=torch.float64, device=x.device)
-        if not bool((rho > 0).all()):
-            raise ValueError(f"rho must be positive, got {rho.tolist()}")
-        return x + self.adjoint(_filtered(y - self(x), 1 / (self._gram(y) + rho.view(-1, 1, 1, 1))))
+    def _prox(self, x: Tensor, y: Tensor, rho: Tensor, tolerance: float, iterations: int) -> Tensor:
+        return x + self.adjoint(_filtered(y - self(x), 1 / (self._gram(y) + rho)))
 
     def norm(self, shape: Shape | None = None, *, iterations: int = 100, seed: int = 0) -> float:
         _, h, w = self.output_shape(self.known_shape(shape, "norm"))

@@ -21,6 +21,9 @@ class Identity(LinearOperator):
     def _adjoint(self, y: Tensor) -> Tensor:
         return y.clone()
 
+    def _prox(self, x: Tensor, y: Tensor, rho: Tensor, tolerance: float, iterations: int) -> Tensor:
+        return torch.lerp(x, y, (1 / (1 + rho)).expand_as(x))
+
     def svd(self, shape: Shape | None = None) -> SVD:
         shape = self.known_shape(shape, "svd")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from inverse.operators.base import SVD, LinearOperator, Shape
@@ -38,6 +39,7 @@ class Inpaint(LinearOperator):
     rank = 3
     isometry = 1.0
     mask: Tensor
+    _factor: Tensor
 
     def __init__(self, mask: Tensor, *, shape: Shape | None = None, noise: Noise | None = None) -> None:
         mask = _checked(mask)
@@ -45,6 +47,12 @@ class Inpaint(LinearOperator):
         self.register_buffer("mask", mask)
         if self.domain is not None:
             self._check_shape(self.domain, "shape")
+        self._refresh()
+        self.register_load_state_dict_post_hook(_refresh)
+
+    def _refresh(self) -> None:
+        factor = self.mask.to(torch.get_default_dtype())  # multiplies faster than a mask of bits
+        self.register_buffer("_factor", factor.expand(self.domain or factor.shape).contiguous(), persistent=False)
 
     @classmethod
     def random(cls, shape: Shape, missing: float = 0.5, *, seed: int = 0, noise: Noise | None = None) -> Self:
@@ -72,18 +80,23 @@ class Inpaint(LinearOperator):
         return cls(masks[index % len(masks)].view(shape), shape=shape, noise=noise)
 
     def _apply_operator(self, x: Tensor) -> Tensor:
-        return x * self.mask
+        return x * self._factor.to(x.real.dtype)
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        return y * self.mask
+        return y * self._factor.to(y.real.dtype)
+
+    def _prox(self, x: Tensor, y: Tensor, rho: Tensor, tolerance: float, iterations: int) -> Tensor:
+        return torch.addcmul(x, y - x, self._factor.to(rho.dtype) / (1 + rho))
 
     def check_input(self, x: Tensor) -> None:
         super().check_input(x)
-        self._check_shape(tuple(x.shape[1:]), "x")
+        if self.domain is None:
+            self._check_shape(tuple(x.shape[1:]), "x")
 
     def check_output(self, y: Tensor) -> None:
-        super().check_output(y)
-        self._check_shape(tuple(y.shape[1:]), "y")
+        if y.shape[1:] != self.domain:
+            super().check_output(y)
+            self._check_shape(tuple(y.shape[1:]), "y")
 
     def _check_shape(self, shape: Shape, name: str) -> None:
         channels, *pixels = self.mask.shape
@@ -104,6 +117,10 @@ class Inpaint(LinearOperator):
 
     def extra_repr(self) -> str:
         return f"mask={tuple(self.mask.shape)}, seen={self.mask.double().mean().item():.3g}"
+
+
+def _refresh(operator: Inpaint, _: Any) -> None:
+    operator._refresh()
 
 
 class Sample(LinearOperator):

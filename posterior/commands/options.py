@@ -38,9 +38,14 @@ class Options:
     ] = 0
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same image.")] = 0
     device: Annotated[Device, typer.Option(help="Where to compute; auto takes a GPU where there is one.")] = Device.auto
-    report: Annotated[bool, typer.Option("--report", help="Save settings and figures as OUT.json.", rich_help_panel=OUTPUT)] = (
-        False
-    )
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report",
+            help="Save settings and figures as OUT.json, and what the measurement fixes as OUT.measured.png.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.", rich_help_panel=OUTPUT)] = (
         False
     )

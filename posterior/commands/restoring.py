@@ -14,7 +14,7 @@ import typer
 from posterior.commands.options import Options
 
 if TYPE_CHECKING:
-    from posterior.jobs import Outcome
+    from posterior.jobs import Outcome, Result
     from posterior.tasks import Task
 
 __all__ = ["restoring"]
@@ -74,4 +74,14 @@ def _run(name: str, task: Task, image: Path, out: Path, options: Options) -> Non
 def _print(outcome: Outcome) -> None:
     for r in outcome.results:
         fit = "" if r.residual_ratio is None else f", residual {r.residual_ratio:.2f} of the noise"
-        typer.echo(f"{r.output}: {r.width} x {r.height}, {r.seconds:.1f} s{fit}")
+        share = "" if r.measured_share is None else f", {100 * r.measured_share:.0f} % measured, the rest filled in"
+        typer.echo(f"{r.output}: {r.width} x {r.height}, {r.seconds:.1f} s{fit}{share}{_trust(r)}")
+
+
+def _trust(r: Result) -> str:
+    if r.std is None:
+        return ""
+    if r.calibration is None:
+        return "; the spread of the samples is not calibrated for this task"
+    level, factor = r.calibration.levels[-1], r.calibration.factors[-1]
+    return f"; {100 * level:.0f} % of the values are expected within {factor:.1f} standard deviations (calibrated)"

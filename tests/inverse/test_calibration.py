@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import pytest
 import torch
 
-from inverse.calibration import Calibration, conformal_factor, coverage, half_width, reliability, scores
-from inverse.operators import Identity
+from inverse.calibration import (
+    FLOOR,
+    Calibration,
+    conformal_factor,
+    coverage,
+    half_width,
+    images_needed,
+    load,
+    reliability,
+    save,
+    scores,
+)
+from inverse.operators import Gaussian, Identity, Inpaint
 from inverse.reconstruction import Reconstruction
 
 
@@ -84,3 +98,79 @@ def test_intervals():
         scores(out, truth[..., :3])
     with pytest.raises(ValueError, match="at least two samples"):
         scores(reconstruction(0, samples=1)[0], truth)
+
+
+def test_seen_pixels_do_not_count():
+    A = Inpaint.random((1, 40, 40), 0.75, seed=0)
+    out, truth = reconstruction(0)
+    out = dataclasses.replace(out, operator=A)
+    unseen = ~A.mask.expand(1, 40, 40)
+    found = scores(out, truth)
+    assert found.shape == (1, 1200)
+    torch.testing.assert_close(found, ((truth - out.estimate).abs() / (out.std + FLOOR))[:, unseen])
+    noisy = dataclasses.replace(out, operator=Inpaint(A.mask, noise=Gaussian(0.1)))
+    whole = dataclasses.replace(out, operator=Inpaint(torch.ones(1, 40, 40)))
+    assert scores(noisy, truth).shape == scores(whole, truth).shape == (1, 1600)
+
+
+def test_a_batch_is_its_images():
+    out, truth = reconstruction(0)
+    two = dataclasses.replace(out, estimate=out.estimate.repeat(2, 1, 1, 1), samples=out.samples.repeat(1, 2, 1, 1, 1))
+    found = scores(two, torch.cat([truth, truth + 1]))
+    torch.testing.assert_close(found[:1], scores(out, truth))
+    torch.testing.assert_close(found[1:], scores(out, truth + 1))
+
+
+def test_images_needed_is_where_the_theorem_begins():
+    assert [images_needed(level) for level in (0.5, 0.68, 0.95, 0.99)] == [1, 3, 19, 99]
+    conformal_factor([torch.ones(4)] * 3, 0.68)
+    with pytest.raises(ValueError, match=r"images must be at least 3 for the level 0.68, got 2"):
+        conformal_factor([torch.ones(4)] * 2, 0.68)
+
+
+def small() -> Calibration:
+    return Calibration(
+        task="t", sampler="s", prior="p", images=20, samples=3, levels=(0.5, 0.9), factors=(1.0, half_width(0.5, 3) + 2)
+    )
+
+
+def test_a_check_counts_what_was_held():
+    assert half_width(0.5, 3) == pytest.approx(0.8165, abs=1e-4)
+    assert half_width(0.9, 3) == pytest.approx(2.92, abs=1e-3)
+    checked = small().checked([torch.tensor([0.5, 0.9, 2.85, 9.0]), torch.tensor([0.5, 0.6])])
+    check = checked.check
+    assert (check.images, check.raw, check.calibrated) == (2, (0.625, 0.875), (0.75, 0.75))
+    assert check.observed[check.nominal.index(0.5)] == 0.625
+    assert dataclasses.replace(checked, check=None) == small()
+    with pytest.raises(ValueError, match="images must hold the scores of at least one image, got none"):
+        small().checked([])
+
+
+def test_the_reach_is_the_factor_times_the_deviation():
+    out, _ = reconstruction(0, samples=3)
+    torch.testing.assert_close(small().reach(out, 0.5), out.std + FLOOR)
+    with pytest.raises(ValueError, match=r"factors must be one for each level, got 1 for 2"):
+        dataclasses.replace(small(), factors=(1.0,))
+
+
+def test_the_file_gives_back_what_was_saved(tmp_path):
+    known = (small(), small().checked([torch.arange(9.0)]))
+    path = save(tmp_path / "c.json", known, facts={"machine": "a lathe", "size": 16})
+    assert load(path) == known
+    assert json.loads(path.read_text())["machine"] == "a lathe"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"calibrations": [1]}', '{"calibrations": [{"task": "t"}]}', '{"calibrations": [{"u": 1}]}']
+)
+def test_another_file_is_refused(tmp_path, text):
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(ValueError, match=r"c.json: not a file of calibrations"):
+        load(tmp_path / "c.json")
+
+
+def test_a_field_too_many_is_refused(tmp_path):
+    path = save(tmp_path / "c.json", [small()])
+    path.write_text(path.read_text().replace('"images"', '"extra": 1, "images"'))
+    with pytest.raises(ValueError, match=r"an entry must have task, sampler, .* got .*extra"):
+        load(path)

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from inverse import RedDiff
+from inverse.calibration import FLOOR, Calibration, save
 from inverse.metrics import psnr
-from posterior import demo
+from inverse.operators import Inpaint
+from posterior import calibration, demo
 from posterior.demo import QUICK, TASKS, Plan
 from prior.denoiser import EDMHead
 from prior.schedules import EDM
@@ -122,6 +125,30 @@ def test_the_command(tmp_path, stub_prior, monkeypatch):
     refused = stub.run("demo", tmp_path / "file", "--quick")
     assert refused.exit_code == 2
     assert refused.stderr.startswith("error: ")
+
+
+def test_no_calibration_is_claimed_for_another_model(made):
+    page = made[0].report.read_text(encoding="utf-8")
+    assert page.count("This spread is not calibrated for this task") == 3
+    assert "Calibrated, the" not in page
+
+
+def test_the_calibration_that_matches_is_shown(tmp_path, stub_prior, monkeypatch):
+    known = Calibration(
+        task=calibration.TASKS[1].name, sampler=repr(RedDiff(steps=3, samples=2)), prior=calibration.identity("photos"),
+        images=24, samples=2, levels=(0.68, 0.95), factors=(2.0, 9.0),
+    )  # fmt: skip
+    monkeypatch.setattr(calibration, "SHIPPED", save(tmp_path / "c.json", [known.checked([torch.tensor([1.0, 3.0, 9.5])])]))
+    result = demo.run(tmp_path / "out", SMALL)
+    page = result.report.read_text(encoding="utf-8")
+    assert page.count("This spread is not calibrated for this task") == 2
+    assert page.count("On 1 held-out photographs such intervals held <b>66.7 %</b> of the values") == 1
+    with np.load(result.cases[1].folder / "arrays.npz") as arrays:
+        estimate, samples = (torch.from_numpy(arrays[name]) for name in ("estimate", "samples"))
+    unseen = ~Inpaint.random((3, 32, 32), 0.8, seed=0).mask.expand(3, 32, 32)
+    off = ((estimate - demo._photo(TASKS[1], 32)).abs() / (samples.std(0) + FLOOR))[:, unseen]
+    raw, held = (100 * float((off <= factor).double().mean()) for factor in (12.7062, 9.0))
+    assert f"straight from the samples hold <b>{raw:.1f} %</b>, calibrated ones <b>{held:.1f} %</b>." in page
 
 
 @needs_chromium

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from inverse import Reconstruction
+from inverse.calibration import FLOOR, Calibration
 from inverse.metrics import psnr
 from inverse.operators import Downsample, Gaussian, Identity, Inpaint, Sample
 from inverse.operators.base import Operator
@@ -123,13 +124,68 @@ def test_words_on_the_error_of_each_part():
     assert f"is {2.55 * 0.25**0.5:.1f} grey levels (RMS, of 255) in the measured part and {2.55 * 0.75**0.5:.1f} in" in words
 
 
+def calibrated(samples: int = 3, *, check: bool = True) -> Calibration:
+    """Factors 1 and 4, as if nine tenths of the values of two photographs were within a deviation and a half."""
+    known = Calibration(task="t", sampler="s", images=24, samples=samples, levels=(0.68, 0.95), factors=(1.0, 4.0))
+    return known.checked([torch.tensor([1.5] * 9 + [8.0])] * 2) if check else known
+
+
+def held(c: Case, factor: float) -> float:
+    off = (c.reconstruction.estimate - c.truth).abs() / (c.reconstruction.std + FLOOR)
+    return 100 * float((off <= factor).double().mean())
+
+
 def test_words_on_certainty():
     c = case(samples=3)
-    inside = ((c.reconstruction.estimate - c.truth).abs() <= 2 * c.reconstruction.std).double().mean()
     words = text(page(c))
-    assert f"within two standard deviations at {100 * inside:.0f} % of them" in words
-    assert "for 3 samples of an exact Gaussian posterior it would be 82 %" in words  # P(|t| < 2), two degrees of freedom
+    assert "This spread is not calibrated for this task: read it as where the picture is unsure, not as how much." in words
+    raw = held(c, 4.3027)  # Student's t, two degrees of freedom
+    assert f"Of this picture’s values, 95 % intervals straight from the samples hold {raw:.1f} %." in words
+    assert 90 < raw < 100
     assert "How sure it is" not in text(page(case(samples=1)))
+
+
+def test_words_on_calibrated_certainty():
+    c = case(samples=3, calibration=calibrated())
+    words = text(page(c))
+    assert "not calibrated" not in words
+    reach = 255 * 4 * float((c.reconstruction.std + FLOOR).mean())
+    assert f"Calibrated, the 95 % interval of a value reaches ±{reach:.1f} grey levels on average." in words
+    assert "On 2 held-out photographs such intervals held 90.0 % of the values; straight from the samples, 90.0 %." in words
+    assert f"straight from the samples hold {held(c, 4.3027):.1f} %, calibrated ones {held(c, 4.0):.1f} %." in words
+    blind = text(page(case(samples=3, calibration=calibrated(check=False), truth=False)))
+    assert "How often it holds on other photographs was not measured." in blind
+    assert "Of this picture’s" not in blind
+
+
+def test_words_on_certainty_leave_seen_pixels_out():
+    c = case(Inpaint.random((3, 24, 24), 0.75, seed=0), samples=3)
+    unseen = ~c.reconstruction.operator.mask.expand(3, 24, 24)
+    off = ((c.reconstruction.estimate - c.truth).abs() / (c.reconstruction.std + FLOOR))[:, unseen]
+    share = 100 * float((off <= 4.3027).double().mean())
+    assert f"Of this picture’s missing values, 95 % intervals straight from the samples hold {share:.1f} %." in text(page(c))
+
+
+def test_the_reliability_diagram():
+    def curve(found: str, name: str) -> list[list[float]]:
+        drawn = re.search(rf'<polyline class="{name}" points="([^"]+)"', found)
+        return [[float(n) for n in point.split(",")] for point in drawn[1].split()]
+
+    found = page(c := case(samples=3, calibration=calibrated()))
+    other = curve(found, "held-out")
+    assert len(other) == 19
+    # 200 pixels a side, upwards; 0.9 of the values are within 1.5 deviations, which is Student's t for a level of 0.728
+    assert [point[0] for point in other[:2]] == [10.0, 20.0]
+    assert [point[1] for point in other] == [200.0] * 14 + [20.0] * 5
+    own = curve(found, "own")
+    assert own[-1] == pytest.approx([190.0, 2 * (100 - held(c, 4.3027))], abs=0.06)
+    points = re.findall(r'<circle class="calibrated" cx="([^"]+)" cy="([^"]+)"', found)
+    assert points == [("136.0", "200.0"), ("190.0", "20.0")]
+    uncalibrated = page(case(samples=3))
+    assert 'class="own"' in uncalibrated
+    assert 'class="held-out"' not in uncalibrated
+    assert "<svg" not in page(case(samples=3, truth=False))
+    assert "<svg" not in page(case(samples=0))
 
 
 # pictures
@@ -139,6 +195,7 @@ def test_views_in_order():
     c = case(baselines=(Baseline(name="Mean", image=photo(1), seconds=0.5),))
     keys = ["measurement", "baseline-1", "estimate", "truth", "std", "error", "measured", "filled"]
     assert [view.key for view in views(c)] == keys
+    assert [view.key for view in views(case(calibration=calibrated()))][3:6] == ["std", "reach", "error"]
     assert [view.key for view in views(case(Square(), samples=0, truth=False))] == ["measurement", "estimate"]
     vector = case(Sample(Inpaint.random((3, 24, 24), 0.5).mask), samples=0, truth=False)
     assert [view.key for view in views(vector)] == ["estimate", "measured", "filled"]
@@ -151,6 +208,16 @@ def test_the_error_has_the_scale_of_the_deviation():
     assert shown["error"].white == shown["std"].white
     alone = {view.key: view for view in views(case(samples=0, error=0.04))}["error"]
     assert alone.white == pytest.approx(0.04, abs=1e-3)
+
+
+def test_the_interval_is_the_deviation_made_wider():
+    c = case(calibration=calibrated())
+    shown = {view.key: view for view in views(c)}
+    reach = (4 * (c.reconstruction.std[0] + FLOOR)).square().mean(0).sqrt()
+    assert shown["reach"].white == pytest.approx(float(np.quantile(reach.numpy(), 0.995)))
+    scaled = np.rint((reach / shown["reach"].white).clamp(0, 1).numpy() * 255)
+    assert np.abs(shown["reach"].pixels - scaled).max() <= 1  # rounding
+    assert shown["reach"].title == "95 % interval"
 
 
 def test_pictures_are_embedded_as_they_are():
@@ -204,6 +271,8 @@ def test_bad_input():
         report.html([], title="", lead="")
     with pytest.raises(ValueError, match=r"truth must have the shape of the estimate, \(1, 3, 24, 24\), got \(1, 3, 12, 12\)"):
         Case(name="", summary="", reconstruction=case().reconstruction, truth=photo(size=12))
+    with pytest.raises(ValueError, match="calibration must be of 3 samples, as the reconstruction, got 4"):
+        case(samples=3, calibration=calibrated(4))
     two = Reconstruction(**(vars(case().reconstruction) | {"estimate": photo().expand(2, -1, -1, -1)}))
     with pytest.raises(ValueError, match=r"must be of one image, \(1, C, H, W\), got an estimate of shape \(2, 3, 24, 24\)"):
         Case(name="", summary="", reconstruction=two)
@@ -218,14 +287,14 @@ def test_in_chromium(tmp_path, width):
     x = photo()
     cases = (
         case(baselines=(Baseline(name="Mean", image=torch.full_like(x, 0.5), seconds=0.5),)),
-        case(Downsample.area(2), name="Super-resolution"),
+        case(Downsample.area(2), name="Super-resolution", calibration=calibrated()),
         case(Sample(Inpaint.random((3, 24, 24), 0.5).mask), name="Samples", samples=0, truth=False),
     )
     seen = open_page(page(*cases), tmp_path, width=width)
     assert seen.errors == []
     assert seen.log == ""
     assert seen.requests == []
-    assert len(seen.images) == 8 + 7 + 3 + 2 * 3  # the panels, and two on each stage
+    assert len(seen.images) == 8 + 8 + 3 + 2 * 3  # the panels, and two on each stage
     assert {image["width"] for image in seen.images} == {24, 12}
     assert all(image["shown"] > 50 for image in seen.images)
     assert seen.overflow == 0

@@ -9,16 +9,19 @@ import pytest
 import torch
 from PIL import Image
 
+from inverse import RedDiff
+from inverse.calibration import Calibration
+from inverse.calibration import save as save_calibrations
 from inverse.operators import Identity
 from inverse.reconstruction import Reconstruction
-from posterior import jobs, progress, tasks
+from posterior import calibration, jobs, progress, tasks
 from posterior.commands.options import Options
 from posterior.images import Picture, read
 from posterior.restoration import restore
 from posterior.tiles import Tiling
 from prior.denoiser import Denoiser
 from prior.schedules import EDM
-from tests.posterior.stub import SPREAD, PixelPrior, folder_of, noisy, psnr, run, save
+from tests.posterior.stub import SPREAD, PixelPrior, assert_one_error_line, folder_of, noisy, psnr, run, save
 
 pytestmark = pytest.mark.usefixtures("stub_prior")
 
@@ -140,6 +143,69 @@ def test_samples_and_report_are_saved_beside(tmp_path):
     assert (std.depth, std.colour.shape) == (16, (1, 24, 20))
     # the posterior of a pixel has the variance SPREAD^2 / 2; the sampler is approximate, but its unit is not
     assert float(std.colour.square().mean().sqrt()) * jobs.STD_WHITE == pytest.approx(SPREAD / 2**0.5, rel=0.25)
+
+
+def test_the_record_says_what_was_measured(tmp_path):
+    _, y = noisy((16, 16), noise=0.0)
+    save(tmp_path / "y.png", y, depth=16)
+    mask = np.zeros((16, 16, 1))
+    mask[4:12, 4:12] = 1
+    save(tmp_path / "m.png", mask)
+    options = ("--mask", tmp_path / "m.png", "--steps", 3, "--report")
+    result = run("inpaint", tmp_path / "y.png", tmp_path / "x.png", *options)
+    assert result.exit_code == 0, result.output
+    assert "75 % measured, the rest filled in" in result.stdout
+    record = json.loads((tmp_path / "x.png.json").read_text())
+    assert record["measured_share"] == pytest.approx(0.75, abs=1e-4)
+    assert record["filled_share"] == pytest.approx(0.25, abs=1e-4)
+    assert record["calibration"] is None
+    assert record["measured"] == str(tmp_path / "x.png.measured.png")
+    measured, restored = (read(tmp_path / name).samples(16) for name in ("x.png.measured.png", "x.png"))
+    hole = mask[..., 0] == 1
+    assert (measured[~hole] == restored[~hole]).all()
+    assert measured[hole].max() == 0
+    again = run("inpaint", tmp_path / "y.png", tmp_path / "z.png", *options[:-1])
+    assert again.exit_code == 0
+    assert not (tmp_path / "z.png.measured.png").exists()
+    (tmp_path / "x.png").unlink()
+    (tmp_path / "x.png.json").unlink()
+    refused = run("inpaint", tmp_path / "y.png", tmp_path / "x.png", *options)
+    assert_one_error_line(refused, "x.png.measured.png is there already")
+
+
+def test_the_share_of_tiles_is_that_of_the_whole(tmp_path):
+    save(tmp_path / "y.png", noisy((40, 48))[1])
+    told = []
+    for name, options in (("a.png", ()), ("b.png", ("--tile", 32, "--overlap", 8, "--tile-above", 0))):
+        result = run("denoise", tmp_path / "y.png", tmp_path / name, "--noise", 0.25, "--steps", 2, "--json", *options)
+        told.append(json.loads(result.stdout)["results"][0]["measured_share"])
+    assert told == pytest.approx([0.5, 0.5], abs=1e-4)  # noise as strong as the spread of a photograph
+
+
+def test_the_record_says_which_calibration_applies(tmp_path, monkeypatch):
+    sampler = RedDiff(samples=2, steps=3)
+    known = Calibration(
+        task=calibration.TASKS[3].name, sampler=repr(sampler), prior=calibration.identity("photos"),
+        images=24, samples=2, levels=(0.68, 0.95), factors=(2.0, 9.0),
+    ).checked([torch.tensor([1.0, 5.0])])  # fmt: skip
+    monkeypatch.setattr(calibration, "SHIPPED", save_calibrations(tmp_path / "c.json", [known]))
+    save(tmp_path / "y.png", noisy((20, 24))[1])
+    save(tmp_path / "grey.png", noisy((20, 24), 1)[1])
+
+    def upscaled(*options, source="y.png"):
+        given = ("--samples", 2, "--steps", 3, "--overwrite", *options)
+        return run("upscale", tmp_path / source, tmp_path / "x.png", *given)
+
+    assert json.loads(upscaled("--json").stdout)["results"][0]["calibration"] == {
+        "task": known.task, "images": 24, "levels": [0.68, 0.95], "factors": [2.0, 9.0], "floor": 1e-3, "held": [0.5, 1.0]
+    }  # fmt: skip
+    assert "95 % of the values are expected within 9.0 standard deviations (calibrated)" in upscaled().stdout
+    for other in (("--noise", 0.02), ("--samples", 3), ("--steps", 4), ("--factor", 2), ("--kernel", "area")):
+        assert json.loads(upscaled("--json", *other).stdout)["results"][0]["calibration"] is None
+    tiles = ("--tile", 32, "--overlap", 16, "--tile-above", 0)
+    assert json.loads(upscaled("--json", *tiles).stdout)["results"][0]["calibration"] is None
+    assert json.loads(upscaled("--json", source="grey.png").stdout)["results"][0]["calibration"] is None
+    assert "the spread of the samples is not calibrated for this task" in upscaled("--noise", 0.02).stdout
 
 
 def test_large_images_are_tiled(tmp_path):
