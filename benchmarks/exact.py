@@ -140,9 +140,7 @@ def run(count: int, only: str = "", console: Console | None = None) -> list[Row]
         for name, sampler in SAMPLERS.items():
             if only in name:
                 draws, calls = draw(sampler, problem, count)
-                rows.append(
-                    Row(prior_name, operator_name, name, calls, *errors(draws, posterior.mean, posterior.covariance))
-                )
+                rows.append(Row(prior_name, operator_name, name, calls, *errors(draws, posterior.mean, posterior.covariance)))
     return rows
 
 
@@ -157,9 +155,7 @@ def table(rows: list[Row]) -> Table:
     for name in dict.fromkeys(r.sampler for r in rows):
         mine = {(r.prior, r.operator): r for r in rows if r.sampler == name}
         calls = max(r.network_calls for r in mine.values())
-        out.add_row(
-            name, str(calls or ""), *(f"{mine[c].mean_error:.2f} / {mine[c].covariance_error:.2f}" for c in columns)
-        )
+        out.add_row(name, str(calls or ""), *(f"{mine[c].mean_error:.2f} / {mine[c].covariance_error:.2f}" for c in columns))
     return out
 
 

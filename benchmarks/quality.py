@@ -1,6 +1,6 @@
 """Every posterior sampler on every kind of measurement: held-out photographs, the shipped prior, classical baselines.
 
-    python -m benchmarks.quality --photos FOLDER [--count 8] [--size 128] [--samples 4] [--json FILE] [--only TASK] [--sampler NAME]
+    python -m benchmarks.quality --photos FOLDER [--count 6] [--size 128] [--samples 4] [--json FILE] [--only TASK] [--sampler NAME]
 
 FOLDER is that of ``benchmarks.photos``. ``count`` of its photographs, evenly spaced, are cropped to their central square,
 measured with seed = their number and reconstructed by each sampler of each task. PSNR and SSIM are of the clipped
@@ -11,6 +11,7 @@ inside the 68 and 95 % intervals of the samples (Student's t). With ``--json`` f
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -44,15 +45,12 @@ from inverse.operators import (
     PhaseRetrieval,
 )
 from inverse.phase import HybridInputOutput
-from inverse.samplers import DAPS, DPS, HMC, MCG, DiffPIR, Langevin, PiGDM, RedDiff
-from inverse.samplers.ddnm import DDNM
-from inverse.samplers.ddrm import DDRM
+from inverse.samplers import DAPS, DDNM, DDRM, DPS, HMC, MCG, Adam, DiffPIR, PiGDM, RedDiff
 from inverse.samplers.loop import PosteriorSampler
 
 __all__ = ["TASKS", "Row", "Task"]
 
 Sampler = PosteriorSampler | RedDiff
-STD = 0.5  # of photographs in [-1, 1]
 
 
 @dataclass(frozen=True)
@@ -86,68 +84,80 @@ def _unclip(A: Operator, y: Tensor) -> Tensor:
     return torch.where(y >= 1, filled.maximum(known), torch.where(y <= 0, filled.minimum(known), known))
 
 
-def _linear(zeta: float, *, dps: int = 200) -> dict[str, Sampler]:
+def _linear() -> dict[str, Sampler]:
     return {
         "RedDiff": RedDiff(),
         "DiffPIR": DiffPIR(),
-        "DDRM": DDRM(steps=20),
-        "DDNM": DDNM(steps=100),
-        "PiGDM": PiGDM(steps=100, prior_std=STD),
+        "DDRM": DDRM(),
+        "DDNM": DDNM(),
+        "PiGDM": PiGDM(prior_std=0.3),
         "DAPS": DAPS(),
-        "DPS": DPS(steps=dps, zeta=zeta),
-        "MCG": MCG(steps=100, zeta=zeta),
-    }
-
-
-def _nonlinear(zeta: float, chain: Langevin | HMC, *, lr: float = 0.1) -> dict[str, Sampler]:
-    return {
-        "RedDiff": RedDiff.paper(steps=100, lr=lr),
-        "DAPS": DAPS(mcmc=chain),
-        "DPS": DPS(steps=200, zeta=zeta),
+        "DPS": DPS(steps=100, zeta=10.0),
+        "MCG": MCG(zeta=1.0),
     }
 
 
 TASKS = (
-    Task("denoising 0.1", lambda shape, seed: Identity(shape, noise=Gaussian(0.1)), "total variation", _tv(0.1), _linear(1.0)),
+    Task("denoising 0.1", lambda shape, seed: Identity(shape, noise=Gaussian(0.1)), "total variation", _tv(0.1), _linear()),
     Task(
         "deblurring sigma 3, noise 0.02",
         lambda shape, seed: Blur.gaussian(3.0, shape=shape, noise=Gaussian(0.02)),
         "total variation",
         _tv(1.3e-3),
-        _linear(1.0),
+        _linear(),
     ),
-    Task(
-        "inpainting 80 %", lambda shape, seed: Inpaint.random(shape, 0.8, seed=seed), "total variation", _tv(0.0), _linear(1.0)
-    ),
+    Task("inpainting 80 %", lambda shape, seed: Inpaint.random(shape, 0.8, seed=seed), "total variation", _tv(0.0), _linear()),
     Task(
         "super-resolution x4",
         lambda shape, seed: Downsample.bicubic(4, shape=shape, noise=Gaussian(0.01)),
         "bicubic",
         lambda A, y: bicubic_upscale(y, 4),
-        _linear(1.0),
+        _linear(),
     ),
     Task(
         "compressed sensing 25 %",
         lambda shape, seed: BlockGaussian.random(0.25, shape=shape, seed=seed),
         "total variation",
         _tv(1e-4),
-        _linear(1.0),
+        _linear(),
     ),
     Task(
-        "JPEG quality 10", lambda shape, seed: JPEG(10, shape=shape), "the decoded file", lambda A, y: y,
-        {**_nonlinear(0.5, Langevin(steps=30)), "PiGDM": PiGDM(steps=100, prior_std=STD, noise_aware=False)},
+        "JPEG quality 10",
+        lambda shape, seed: JPEG(10, shape=shape),
+        "the decoded file",
+        lambda A, y: y,
+        {
+            "RedDiff": RedDiff(optimizer=Adam(lr=0.01), levels=(0.2, 0.02), data_weight=200.0),
+            "RedDiff.paper": RedDiff.paper(),
+            "PiGDM": PiGDM(prior_std=0.5, noise_aware=False),
+            "DAPS": DAPS(mcmc=HMC(steps=30), levels=(1.0, 0.02)),
+            "DPS": DPS(steps=100, zeta=3.0),
+        },
     ),
-    Task("HDR, range doubled", lambda shape, seed: Overexpose(2.0, shape=shape), "total variation", _unclip,
-         _nonlinear(0.5, Langevin(steps=30))),
     Task(
-        "phase retrieval x2",
+        "HDR, range doubled",
+        lambda shape, seed: Overexpose(2.0, shape=shape),
+        "total variation",
+        _unclip,
+        {
+            "RedDiff.paper": RedDiff.paper(lr=0.25, prior_weight=1.0),
+            "DAPS": DAPS(mcmc=HMC(steps=30), levels=(1.0, 0.02)),
+            "DPS": DPS(steps=100, zeta=0.3),
+        },
+    ),
+    Task(
+        "phase retrieval x2, noise 0.01",
         lambda shape, seed: PhaseRetrieval.oversampled(shape, 2.0, solver=HybridInputOutput(alike=True), noise=Gaussian(0.01)),
         "hybrid input-output",
         lambda A, y: A.pinv(y),
-        _nonlinear(0.5, HMC(steps=30)),
+        {
+            "RedDiff": RedDiff(optimizer=Adam(lr=0.01), levels=(0.2, 0.02)),
+            "DAPS": DAPS(mcmc=HMC(steps=30), levels=(0.2, 0.02), steps=50, warm_start=True),
+            "DPS": DPS(steps=100, zeta=0.5),
+        },
         ambiguous=True,
     ),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -195,9 +205,7 @@ def measure(task: Task, name: str, sampler: Sampler, photos: list[Tensor], model
         calls = out.network_calls
     p, s, t, c68, c95 = torch.tensor(figures, dtype=torch.float64).mean(0).tolist()
     known = c68 == c68
-    return Row(
-        task.name, name, repr(sampler), len(photos), calls, p, s, t, c68 if known else None, c95 if known else None
-    )
+    return Row(task.name, name, repr(sampler), len(photos), calls, p, s, t, c68 if known else None, c95 if known else None)
 
 
 def _scores(task: Task, out: Tensor, x: Tensor) -> tuple[float, float]:
@@ -226,7 +234,7 @@ def main() -> None:
     """Measure what is missing, print the table and, if asked, keep it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=8)
+    parser.add_argument("--count", type=int, default=6)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--only", default="", help="only the tasks whose name holds this")
@@ -260,8 +268,6 @@ def _cell(kept: dict[tuple[str, str, str], Row], row: Row | None, task: Task) ->
 
 
 def _with_samples(sampler: Sampler, samples: int) -> Sampler:
-    import dataclasses
-
     return dataclasses.replace(sampler, samples=samples)
 
 
@@ -278,7 +284,7 @@ def _kept(path: Path | None, settings: dict[str, int]) -> dict[tuple[str, str, s
 def _write(path: Path | None, rows: list[Row], kept: dict[tuple[str, str, str], Row], settings: dict[str, int]) -> None:
     if path is None:
         return
-    merged = kept | {(r.task, r.method, r.settings): r for r in rows}
+    merged = kept | _kept(path, settings) | {(r.task, r.method, r.settings): r for r in rows}
     record = {**settings, "machine": machine(), "rows": [asdict(r) for r in merged.values()]}
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

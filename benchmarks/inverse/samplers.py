@@ -126,7 +126,11 @@ def their_run(sampler: str, task: str, A: LinearOperator, model: prior.Denoiser)
 
 
 def _same_size(A: LinearOperator) -> Callable[[Tensor], Tensor]:
-    return (lambda y: torch.nn.functional.interpolate(y, scale_factor=4, mode="bicubic")) if A.codomain != A.domain else lambda y: y
+    return (
+        (lambda y: torch.nn.functional.interpolate(y, scale_factor=4, mode="bicubic"))
+        if A.codomain != A.domain
+        else lambda y: y
+    )
 
 
 def _physics(deepinv: Any, task: str, A: LinearOperator) -> Any:

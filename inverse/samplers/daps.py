@@ -64,6 +64,8 @@ class DAPS(PosteriorSampler):
         Langevin.
     tau: sqrt(2) times the noise's standard deviation, since the square in the density has no half; None takes it from
         the operator, noise below ``noise_floor`` (in [0, 1] images) counting as that.
+    warm_start: begin with the back-projection, noised to the first level, rather than with noise alone: with low
+        ``levels``, a refinement of an answer that is already near, as of a phase retrieval.
     """
 
     steps: int = 100
@@ -74,6 +76,7 @@ class DAPS(PosteriorSampler):
     mcmc: MCMC | None = None
     tau: float | None = None
     noise_floor: float = 0.002
+    warm_start: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -115,6 +118,12 @@ class DAPS(PosteriorSampler):
     def _ends(self, schedule: Schedule) -> tuple[float, float]:
         highest, lowest = float(schedule.level(schedule.t_max)), float(schedule.level(schedule.t_min))
         return min(self.levels[0], highest), max(self.levels[1], lowest)
+
+    def start(self, problem: Problem, t: Tensor, noise: Noise) -> Tensor:
+        if not self.warm_start:
+            return super().start(problem, t, noise)
+        x0 = problem.back_projected
+        return problem.model.noised(x0, noise(x0), t)
 
     def step(self, problem: Problem, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         schedule = problem.model.schedule

@@ -400,3 +400,13 @@ def test_what_a_sampler_cannot_handle():
 def test_bad_settings(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_daps_may_begin_near_the_answer() -> None:
+    """From the back-projection at a low level one step stays near it; from noise alone it does not."""
+    problem = Problem(PRIOR.denoiser(), Identity(noise=Gaussian(0.5)), PRIOR.image((1, 8, 8)))
+    near = DAPS(steps=2, levels=(0.05, 0.02), warm_start=True)
+    t = near.times(problem.model.schedule)[0]
+    still = near.start(problem, t, torch.zeros_like)
+    torch.testing.assert_close(still, problem.back_projected)
+    assert float(dataclasses.replace(near, warm_start=False).start(problem, t, torch.zeros_like).abs().max()) == 0
