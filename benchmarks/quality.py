@@ -1,6 +1,6 @@
 """Every posterior sampler on every kind of measurement: held-out photographs, the shipped prior, classical baselines.
 
-    python -m benchmarks.quality --photos FOLDER [--count 6] [--size 128] [--samples 4] [--json FILE] [--only TASK] [--sampler NAME]
+    python -m benchmarks.quality --photos FOLDER [--count 6] [--size 128] [--samples 4] [--json FILE] [--only TASK]
 
 FOLDER is that of ``benchmarks.photos``. ``count`` of its photographs, evenly spaced, are cropped to their central square,
 measured with seed = their number and reconstructed by each sampler of each task. PSNR and SSIM are of the clipped
