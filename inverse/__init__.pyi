@@ -1,6 +1,8 @@
 from . import operators as operators
 from . import samplers as samplers
 from .ambiguity import align as align
+from .choice import choose as choose
+from .choice import explain as explain
 from .phase import HybridInputOutput as HybridInputOutput
 from .reconstruction import Reconstruction as Reconstruction
 from .samplers.daps import DAPS as DAPS

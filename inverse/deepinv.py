@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from inverse.operators.base import LinearOperator, Operator, Shape
-from inverse.operators.noise import Gaussian, Noise, Noiseless, Poisson
+from inverse.operators.noise import Gaussian, Mixed, Noise, Noiseless, Poisson
 
 __all__ = ["from_deepinv", "to_deepinv"]
 
 
 def from_deepinv(physics: Any, shape: Shape) -> Operator:
-    """deepinv's ``physics`` as an operator on images of ``shape`` (C, H, W), with its Gaussian or Poisson noise.
+    """deepinv's ``physics`` as an operator on images of ``shape`` (C, H, W), with its Gaussian noise, Poisson noise or both.
 
     A ``LinearPhysics`` becomes a :class:`LinearOperator` (``A`` and ``A_adjoint`` are used, pinv and prox are conjugate
     gradients), any other an :class:`Operator`. Raises ``TypeError`` for what has no ``A``, or measures lists of tensors.
@@ -22,7 +22,7 @@ def from_deepinv(physics: Any, shape: Shape) -> Operator:
     if not callable(getattr(physics, "A", None)):
         raise TypeError(f"physics must be a deepinv physics, with a method A, got {type(physics).__name__}")
     with torch.no_grad():
-        measured = physics.A(torch.zeros(1, *shape))
+        measured = physics.A(torch.zeros(1, *shape, device=_device_of(physics)))
     if not isinstance(measured, Tensor):
         raise TypeError(f"physics must measure one tensor, got {type(measured).__name__}; convert its parts and stack them")
     made = _Linear if callable(getattr(physics, "A_adjoint", None)) else _Nonlinear
@@ -34,16 +34,10 @@ def to_deepinv(A: Operator, shape: Shape | None = None) -> Any:
 
     ``shape`` (C, H, W) is that of the images, by default the domain. Needs the package deepinv.
     """
-    from deepinv.physics import GaussianNoise, LinearPhysics, Physics, PoissonNoise
+    from deepinv.physics import LinearPhysics, Physics
 
     shape = A.known_shape(shape, "to_deepinv")
-    noise: Any = None
-    if isinstance(A.noise, Gaussian):
-        noise = GaussianNoise(sigma=A.noise.sigma)
-    elif isinstance(A.noise, Poisson):
-        noise = PoissonNoise(gain=1 / A.noise.peak)
-    elif not isinstance(A.noise, Noiseless):
-        raise TypeError(f"the noise must be Gaussian, Poisson or none for deepinv, got {A.noise!r}")
+    noise = _noise_model(A.noise)
     given = {} if noise is None else {"noise_model": noise}
     if not isinstance(A, LinearOperator):
         return Physics(A=lambda x, **_: A(x), **given)
@@ -90,13 +84,49 @@ class _Linear(LinearOperator):
         return self.physics.A_adjoint(y)
 
 
+def _device_of(physics: Any) -> torch.device:
+    tensors = [t for find in ("parameters", "buffers") for t in getattr(physics, find, list)()]
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
 def _noise_of(physics: Any) -> Noise:
+    """The ``noise_model`` of deepinv's physics as ours."""
     model = getattr(physics, "noise_model", None)
-    sigma, gain = getattr(model, "sigma", None), getattr(model, "gain", None)
-    if sigma is not None and gain is None:
-        return Gaussian(float(torch.as_tensor(sigma).flatten()[0]))
-    if gain is not None and sigma is None:
-        return Poisson(1 / float(torch.as_tensor(gain).flatten()[0]))
-    if model is None or type(model).__name__ in ("NoiseModel", "ZeroNoise"):
+    sigma, gain = _level(model, "sigma"), _level(model, "gain")
+    if gain is not None and not bool(getattr(model, "normalize", True)):
+        raise TypeError("noise_model of the physics counts photons; give it normalize=True, so that y is in units of A(x)")
+    if sigma is not None and gain is not None:
+        return Poisson(1 / gain) + Gaussian(sigma)
+    if sigma is not None:
+        return Gaussian(sigma)
+    if gain is not None:
+        return Poisson(1 / gain)
+    if model is None or type(model).__name__ == "ZeroNoise":
         return Noiseless()
-    raise TypeError(f"noise_model of the physics must be Gaussian, Poisson or none, got {type(model).__name__}")
+    raise TypeError(f"noise_model of the physics must be Gaussian, Poisson, both or none, got {type(model).__name__}")
+
+
+def _level(model: Any, name: str) -> float | None:
+    if not hasattr(model, name):
+        return None
+    values = torch.as_tensor(getattr(model, name)).unique()
+    if len(values) != 1:
+        raise TypeError(f"noise_model of the physics must have one {name} for all images, got {values.tolist()}")
+    return float(values)
+
+
+def _noise_model(noise: Noise) -> Any:
+    """Our noise as deepinv's model, None for no noise; theirs clips at zero as ours does."""
+    from deepinv.physics import GaussianNoise, PoissonGaussianNoise, PoissonNoise
+
+    parts = noise.parts if isinstance(noise, Mixed) else (noise,)
+    match [part for part in parts if not isinstance(part, Noiseless)]:
+        case []:
+            return None
+        case [Gaussian(sigma)]:
+            return GaussianNoise(sigma=sigma)
+        case [Poisson(peak)]:
+            return PoissonNoise(gain=1 / peak, clip_positive=True)
+        case [Poisson(peak), Gaussian(sigma)] | [Gaussian(sigma), Poisson(peak)]:
+            return PoissonGaussianNoise(gain=1 / peak, sigma=sigma, clip_positive=True)
+    raise TypeError(f"the noise must be Gaussian, Poisson, both or none for deepinv, got {noise!r}")

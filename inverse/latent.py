@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inverse.operators.base import Operator, Shape
 from inverse.reconstruction import Reconstruction
+from inverse.samplers.loop import Progress
 from prior.denoiser import Denoiser
 from prior.latent import Autoencoder, LatentPrior
 
@@ -37,17 +38,21 @@ class Decoded(Operator):
 
 
 class _Sampler(Protocol):
-    def reconstruct(self, model: Denoiser, A: Operator, y: Tensor, *, seed: int = 0) -> Reconstruction: ...
+    def reconstruct(
+        self, model: Denoiser, A: Operator, y: Tensor, *, seed: int = 0, progress: Progress | None = None
+    ) -> Reconstruction: ...
 
 
 @torch.no_grad()
-def reconstruct(sampler: _Sampler, prior: LatentPrior, A: Operator, y: Tensor, *, seed: int = 0) -> Reconstruction:
+def reconstruct(
+    sampler: _Sampler, prior: LatentPrior, A: Operator, y: Tensor, *, seed: int = 0, progress: Progress | None = None
+) -> Reconstruction:
     """As ``sampler.reconstruct``, for any sampler that takes nonlinear operators (DPS, DAPS, ``RedDiff.paper()``).
 
     The estimate is the decoded mean of the codes, the samples are decoded one by one; both are images in [0, 1]. What the
     autoencoder cannot express cannot be reconstructed, however exact the measurement.
     """
-    codes = sampler.reconstruct(prior.model, Decoded(A, prior.autoencoder), y, seed=seed)
+    codes = sampler.reconstruct(prior.model, Decoded(A, prior.autoencoder), y, seed=seed, progress=progress)
     decode = prior.autoencoder.decode
     estimate = decode(codes.estimate)
     samples = (

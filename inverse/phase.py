@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inverse.ambiguity import align
 from inverse.operators.nonlinear import PhaseRetrieval
+from inverse.operators.precision import full_precision
 from prior.randomness import NoiseSource
 
 __all__ = ["HybridInputOutput"]
@@ -48,6 +49,7 @@ class HybridInputOutput:
         if not 0 < self.beta < math.inf:
             raise ValueError(f"beta must be positive and finite, got {self.beta}")
 
+    @full_precision
     def solve(self, A: PhaseRetrieval, y: Tensor) -> Tensor:
         """An image (B, C, H, W), not negative, whose measurement by ``A`` is near ``y`` (B, C, H', W').
 

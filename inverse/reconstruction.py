@@ -69,12 +69,13 @@ class Reconstruction:
     def residual_ratio(self) -> float | None:
         """RMS of the residual over the noise's standard deviation: 1 where the fit is as good as the noise allows.
 
-        None for a measurement without noise.
+        None for a measurement without noise. Real and imaginary part of complex data count apart, as their noise does.
         """
         std = self.operator.noise.std(self.measurement)
         if not bool((std > 0).all()):
             return None
-        return float((self.residual / std).square().mean().sqrt())
+        ratio = (self.residual / std).abs().square().mean()
+        return float((ratio / 2 if self.residual.is_complex() else ratio).sqrt())
 
     def split(self) -> tuple[Tensor, Tensor]:
         """``(measured, filled)``: what the measurement fixes of the estimate and what the prior filled in; they sum to it.

@@ -15,7 +15,7 @@ from torch import Tensor
 from inverse.calibration import FLOOR, Calibration, load
 from inverse.operators import Blur, Downsample, Gaussian, Inpaint
 from inverse.operators.base import LinearOperator, Operator, Shape
-from inverse.samplers.reddiff import RedDiff
+from posterior.restoration import Sampler
 from prior import registry
 
 __all__ = ["SHIPPED", "TASKS", "Calibrated", "CalibratedTask", "find", "identity", "shipped", "task_of"]
@@ -123,7 +123,7 @@ def shipped() -> tuple[Calibration, ...]:
 
 
 def find(
-    operator: Operator, shape: Shape, *, sampler: RedDiff, prior: str | None, among: Sequence[Calibration] | None = None
+    operator: Operator, shape: Shape, *, sampler: Sampler, prior: str | None, among: Sequence[Calibration] | None = None
 ) -> Calibration | None:
     """The calibration ``among`` those given, else those shipped, that was measured in just this way; None where none was.
 

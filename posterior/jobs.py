@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 
 import prior
-from inverse import RedDiff
-from posterior import calibration
+from inverse.operators.base import Operator
+from posterior import calibration, samplers
 from posterior.calibration import Calibrated
 from posterior.commands.options import Device, Options
 from posterior.errors import one_line
 from posterior.images import FORMATS, Picture, check_format, encode, read, write_atomically
-from posterior.restoration import Restored, restore
+from posterior.restoration import Restored, Sampler, restore
 from posterior.tasks import Task
 from posterior.tiles import Tiling
 from prior.denoiser import Denoiser
@@ -132,22 +132,23 @@ def _process(
             f"{item.source}: the result, {width} x {height}, would have more than the {options.max_megapixels:g} "
             "megapixels of --max-megapixels"
         )
-    sampler = RedDiff(samples=options.samples)
-    if options.steps is not None:
-        sampler = dataclasses.replace(sampler, steps=options.steps)
-    restored = restore(problem, model, sampler, tiling, seed=options.seed, progress=step)
-    calibrated = _calibration(restored, picture, sampler, options)
+
+    def choose(operator: Operator) -> Sampler:
+        return samplers.chosen(options.sampler, operator, steps=options.steps, samples=options.samples)
+
+    restored = restore(problem, model, choose, tiling, seed=options.seed, progress=step)
+    calibrated = _calibration(restored, picture, options)
     result = _result(item, restored, options, calibrated)
     _save(item, restored, result, options)
     return result
 
 
-def _calibration(restored: Restored, picture: Picture, sampler: RedDiff, options: Options) -> Calibrated | None:
+def _calibration(restored: Restored, picture: Picture, options: Options) -> Calibrated | None:
     # a grey picture, or one put together from tiles, is none of those that calibrations are measured on
     if restored.std is None or restored.tiles > 1 or len(picture.colour) == 1:
         return None
     weights = calibration.identity(options.model, options.weights)
-    found = calibration.find(restored.operator, (3, *restored.picture.size), sampler=sampler, prior=weights)
+    found = calibration.find(restored.operator, (3, *restored.picture.size), sampler=restored.sampler, prior=weights)
     return None if found is None else Calibrated.of(found)
 
 

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from inverse import Reconstruction, RedDiff
 from inverse.operators.base import LinearOperator, Operator
+from inverse.reconstruction import Reconstruction
 from posterior.images import Picture
 from posterior.tasks import Problem
 from posterior.tiles import Tiling, Window
 from prior.denoiser import Denoiser
 
-__all__ = ["Restored", "restore"]
+__all__ = ["Restored", "Sampler", "restore"]
 
 Progress = Callable[[int, int], None]
+
+
+class Sampler(Protocol):
+    """What restores: any posterior sampler."""
+
+    @property
+    def samples(self) -> int:
+        """Draws that are asked of it."""
+
+    def reconstruct(self, model: Denoiser, A: Operator, y: Tensor, *, seed: int, progress: Progress | None) -> Reconstruction:
+        """The reconstruction of ``y`` (1, ...), measured by ``A``."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -35,6 +47,7 @@ class Restored:
     network_calls, seconds: of all tiles.
     tiles: how many there were.
     settings: of the sampler.
+    sampler: which it was.
     """
 
     picture: Picture
@@ -47,12 +60,13 @@ class Restored:
     seconds: float
     tiles: int
     settings: dict[str, object]
+    sampler: Sampler
 
 
 def restore(
     problem: Problem,
     model: Denoiser,
-    sampler: RedDiff,
+    choose: Callable[[Operator], Sampler],
     tiling: Tiling,
     *,
     seed: int = 0,
@@ -60,11 +74,14 @@ def restore(
 ) -> Restored:
     """Solve ``problem`` with ``model`` on the device of its weights; tile number k is drawn with ``seed + k``.
 
+    ``choose`` gives the sampler for the operator of the first tile; it serves them all.
+
     Raises ``ValueError`` where the answer is not finite.
     """
     size = problem.measurement.shape[-2], problem.measurement.shape[-1]
     tiling = tiling.reaching(problem.reach) if problem.tiled else Tiling(tile=0)
     operators = [problem.operator(window) for window in tiling.windows(size, scale=problem.scale)]  # all, to fail early
+    sampler = choose(operators[0])
     done: list[_Tile] = []
 
     def one(window: Window) -> Tensor:
@@ -97,6 +114,7 @@ def restore(
         seconds=sum(tile.seconds for tile in done),
         tiles=len(done),
         settings=settings | {"seed": seed},
+        sampler=sampler,
     )
 
 

@@ -185,8 +185,8 @@ class BridgeSampler:
 
     def step(self, model: BridgeDenoiser, x: Tensor, y: Tensor, t: int, q: int, z: Tensor) -> Tensor:
         """From ``x`` at time ``t`` to time ``q``."""
-        (m_t, std_t), (m_q, std_q) = (model.bridge.coefficients(time, x) for time in (t, q))
+        (m_t, delta_t), (m_q, delta_q) = ((float(model.bridge.m[time]), float(model.bridge.variance[time])) for time in (t, q))
         x0 = model(x, t, y)
-        s = std_q / std_t * (std_t**2 - (std_q * (1 - m_t) / (1 - m_q)) ** 2).clamp(min=0).sqrt()
-        kept = (std_q**2 - s**2).clamp(min=0).sqrt() / std_t
+        variance = max(delta_t - delta_q * ((1 - m_t) / (1 - m_q)) ** 2, 0) * delta_q / delta_t
+        s, kept = math.sqrt(variance), math.sqrt((delta_q - variance) / delta_t)
         return (1 - m_q) * x0 + m_q * y + kept * (x - (1 - m_t) * x0 - m_t * y) + self.eta * s * z

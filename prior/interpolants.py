@@ -197,30 +197,17 @@ class Flow:
         if not 0 <= self.epsilon < math.inf:
             raise ValueError(f"epsilon must be finite and not negative, got {self.epsilon}")
 
-    def walk(
-        self,
-        fields: Fields,
-        x: Tensor,
-        times: Tensor,
-        *,
-        noise: Callable[[Tensor], Tensor] | None = None,
-    ) -> Tensor:
+    @torch.no_grad()
+    def walk(self, fields: Fields, x: Tensor, times: Tensor, *, noise: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """``x`` (B, ...) at ``times[0]`` carried to ``times[-1]``; ``fields(x, t)`` gives velocity and score."""
         for t, s in pairwise(times.tolist()):
-            if self.epsilon > 0 and noise is None:
-                raise ValueError(f"noise must be given: a walk with epsilon = {self.epsilon} is stochastic")
             x = self.step(fields, x, t, s, None if noise is None else noise(x))
         return x
 
-    def step(
-        self,
-        fields: Fields,
-        x: Tensor,
-        t: float,
-        s: float,
-        z: Tensor | None = None,
-    ) -> Tensor:
+    def step(self, fields: Fields, x: Tensor, t: float, s: float, z: Tensor | None = None) -> Tensor:
         """From time ``t`` to time ``s``; z like x where ``epsilon`` is positive."""
+        if self.epsilon > 0 and z is None:
+            raise ValueError(f"noise must be given: a step with epsilon = {self.epsilon} is stochastic")
         h = s - t
 
         def slope(x: Tensor, t: float) -> Tensor:

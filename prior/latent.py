@@ -33,7 +33,8 @@ class LatentPrior:
 
     Attributes
     ----------
-    model: the denoiser of latents, with ``data_range`` (0, 1): nothing is converted.
+    model: the denoiser of latents, with ``data_range`` (0, 1): nothing is converted. Latents have no bounds: sample with
+        ``clip=False`` where a sampler has it.
     autoencoder: between latents and images in [0, 1].
     """
 

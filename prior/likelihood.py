@@ -12,6 +12,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from prior.denoiser import Denoiser
+from prior.samplers.loop import conditioned
 from prior.schedules import VP, Schedule
 
 __all__ = ["Likelihood", "log_likelihood"]
@@ -32,6 +33,8 @@ class Likelihood:
         for [-1, 1], 8 for [0, 1]); meaningful for 8-bit images to which uniform noise of one level was added.
     z: (B, C, H, W), float64: the image carried by the ODE to ``t_max``.
     evaluations: network evaluations.
+
+    All on the CPU, where the ODE is solved.
     """
 
     log_prob: Tensor
@@ -49,6 +52,7 @@ def log_likelihood(
     t0: float = 1e-5,
     tolerance: float = 1e-5,
     seed: int = 0,
+    condition: Tensor | None = None,
 ) -> Likelihood:
     """``log p(x) = log p_T(x_T) + int div h dt`` along ``dx/dt = h = f x - g^2 score / 2`` (Song et al. 2021, eq. 39).
 
@@ -64,9 +68,11 @@ def log_likelihood(
     t0: the time at which the image is taken to be seen.
     tolerance: relative and absolute, of the solver.
     seed: of the probes; member i draws from a generator seeded ``seed + i``.
+    condition: (B, ...), the network's third argument.
 
     Raises ``ValueError`` for probes that do not fit, and where the schedule's drift is infinite at ``t_max``.
     """
+    model = conditioned(model, condition)
     schedule, x0 = model.schedule, model.to_network(image).detach()
     _check(schedule, t0, tolerance)
     B, d = len(x0), x0[0].numel()

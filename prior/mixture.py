@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from prior.denoiser import Denoiser, ImageHead
-from prior.schedules import Respaced, Schedule
+from prior.schedules import Schedule
 
 __all__ = ["GaussianMixture", "MixturePosterior"]
 
@@ -77,8 +77,7 @@ class GaussianMixture:
 
     def denoiser(self, schedule: Schedule, *, data_range: tuple[float, float] = (0.0, 1.0)) -> Denoiser:
         """The exact denoiser behind ``schedule``."""
-        trained = schedule.base if isinstance(schedule, Respaced) else schedule  # networks read the times of the base
-        return Denoiser(_Exact(self, trained), schedule, ImageHead(), data_range=data_range)
+        return Denoiser(_Exact(self), schedule, _ExactHead(), data_range=data_range)
 
     def posterior(self, A: Tensor, y: Tensor, noise: float) -> MixturePosterior:
         """Of x given ``y = A x + noise z``: A (m, n) dense, y (m,), x flattened (n,); again a mixture."""
@@ -125,15 +124,21 @@ class MixturePosterior:
         return self.means[which] + torch.einsum("nij,nj->ni", roots[which], z)
 
 
-class _Exact(nn.Module):
-    def __init__(self, mixture: GaussianMixture, schedule: Schedule) -> None:
-        super().__init__()
-        self.mixture, self.schedule = mixture, schedule
-        self.scale = float(schedule.network_time(1.0))  # a network that is told 999 t, say
+@dataclass(frozen=True)
+class _ExactHead(ImageHead):
+    """The network is told alpha and sigma instead of a time, (B, 2), and so serves every schedule."""
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        t = t.double() / self.scale
-        return self.mixture.x0(x, self.schedule.alpha(t), self.schedule.sigma(t))
+    def inputs(self, x: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        return x, torch.cat([alpha.flatten(1), sigma.flatten(1)], 1)
+
+
+class _Exact(nn.Module):
+    def __init__(self, mixture: GaussianMixture) -> None:
+        super().__init__()
+        self.mixture = mixture
+
+    def forward(self, x: Tensor, alpha_sigma: Tensor) -> Tensor:
+        return self.mixture.x0(x, *alpha_sigma.unbind(1))
 
 
 def _rows(a: Tensor, x: Tensor) -> Tensor:

@@ -63,6 +63,10 @@ class Chain(Operator):
     def _apply_operator(self, x: Tensor) -> Tensor:
         return self.outer(self.inner(x))
 
+    def pinv(self, y: Tensor) -> Tensor:
+        """The start that ``outer`` offers, and of it that of ``inner``; ``TypeError`` where one has none."""
+        return self.inner.pinv(self.outer.pinv(y))
+
     def output_shape(self, shape: Shape) -> Shape:
         return self.outer.output_shape(self.inner.output_shape(shape))
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from inverse.operators.noise import Noise, Noiseless
+from inverse.operators.precision import full_precision
 from inverse.operators.solve import conjugate_gradient, inner
 
 __all__ = ["SVD", "LinearOperator", "Operator", "Shape"]
@@ -56,6 +57,7 @@ class Operator(nn.Module):
         """Shape of the measurement, where the domain is known."""
         return None if self.domain is None else self.output_shape(self.domain)
 
+    @full_precision
     def forward(self, x: Tensor) -> Tensor:
         """``A(x)``, without noise."""
         self.check_input(x)
@@ -99,6 +101,12 @@ class Operator(nn.Module):
 
     def extra_repr(self) -> str:
         return "" if self.domain is None else f"domain={self.domain}"
+
+    def __repr__(self) -> str:
+        """In one line: the operators it is made of and ``extra_repr``; networks inside are left out."""
+        inside = [m for child in self.children() for m in (child if isinstance(child, nn.ModuleList) else [child])]
+        parts = [repr(m) for m in inside if isinstance(m, Operator)]
+        return f"{type(self).__name__}({', '.join(filter(None, [*parts, self.extra_repr()]))})"
 
     def __matmul__(self, other: Operator) -> Operator:
         from inverse.operators.algebra import compose
@@ -162,11 +170,13 @@ class LinearOperator(Operator):
         """Shape of the image that is measured as this ``shape``; the inverse of ``output_shape``."""
         return self.domain or shape
 
+    @full_precision
     def forward(self, x: Tensor) -> Tensor:
         """``A x``, without noise."""
         self.check_input(x)
         return _Apply.apply(x, self) if x.requires_grad else self._apply_operator(x)
 
+    @full_precision
     def adjoint(self, y: Tensor) -> Tensor:
         """``A^H y``, exact: ``<A x, y> = <x, A^H y>``."""
         self.check_output(y)
@@ -195,6 +205,7 @@ class LinearOperator(Operator):
         """``A^H A x``."""
         return self.adjoint(self(x))
 
+    @full_precision
     def pinv(self, y: Tensor, *, tolerance: float = 1e-6, iterations: int = 200) -> Tensor:
         """``A^+ y``, the least-squares image of minimum norm.
 
@@ -217,6 +228,7 @@ class LinearOperator(Operator):
         inverse = torch.where(kept, 1 / torch.where(kept, svd.s, 1), 0)
         return svd.V(svd.Uh(y) * inverse.to(y.device, y.real.dtype))
 
+    @full_precision
     def prox(self, x: Tensor, y: Tensor, rho: float | Tensor, *, tolerance: float = 1e-6, iterations: int = 100) -> Tensor:
         """``argmin_u |A u - y|^2 / 2 + rho |u - x|^2 / 2 = (A^H A + rho)^-1 (A^H y + rho x)``; ``rho`` > 0, a number or (B,).
 

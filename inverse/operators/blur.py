@@ -77,11 +77,11 @@ class Blur(LinearOperator):
 
     def _kept(self, key: tuple[Any, ...], make: Callable[[], Tensor]) -> Tensor:
         """The kernel's transform for images like the last ones, computed once."""
-        key = (*key, self.kernel.dtype, self.kernel._version)
-        if torch.is_inference_mode_enabled():
-            return make()  # such a tensor is of no use outside
+        version = 0 if self.kernel.is_inference() else self.kernel._version
+        key = (*key, self.kernel.dtype, version)
         if key not in self._transfers:
-            self._transfers = {key: make()}
+            with torch.inference_mode(False):  # what was made inside would be of no use outside
+                self._transfers = {key: make()}
         return self._transfers[key]
 
     def _transfer(self, like: Tensor) -> Tensor:

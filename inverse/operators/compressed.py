@@ -119,6 +119,7 @@ class BlockGaussian(LinearOperator):
         self.input_shape(tuple(y.shape[1:]))
 
     @cached_property
+    @torch.inference_mode(False)  # it outlives the mode it was made in
     def _decomposition(self) -> Decomposition:
         return Decomposition.of(self.rows)
 

@@ -103,6 +103,7 @@ def _correlate(x: Tensor, taps: tuple[float, ...], stride: int, dim: int) -> Ten
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # it outlives the mode it was made in
 def _toeplitz(taps: tuple[float, ...], stride: int, block: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The matrix T (window, block) with ``T[stride i + j, i] = taps_j``."""
     T = torch.zeros((block - 1) * stride + len(taps), block, dtype=torch.float64)
@@ -112,6 +113,7 @@ def _toeplitz(taps: tuple[float, ...], stride: int, block: int, dtype: torch.dty
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # it outlives the mode it was made in
 def decompose(taps: Filter, n: int, dtype: torch.dtype, device: torch.device) -> Decomposition:
     """The singular value decomposition of a filter on ``n`` samples, its matrices cast to ``dtype``; s stays float64."""
     return Decomposition.of(taps.matrix(n)).to(torch.empty((), dtype=dtype, device=device))

@@ -99,6 +99,7 @@ class Fourier(Subsampled):
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # it outlives the mode it was made in
 def _half_plane(H: int, W: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Where the real coefficients of an H x W image lie in its ``rfft2``, seen as (H, W // 2 + 1, 2) real numbers.
 

@@ -69,6 +69,7 @@ def _factors(power: int) -> list[int]:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # it outlives the mode it was made in
 def _hadamard_matrix(power: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     H = torch.ones(1, 1, dtype=dtype, device=device)
     for _ in range(power):

@@ -206,8 +206,9 @@ class NonlinearBlur(Operator):
         return torch.from_numpy(SPREAD * np.random.RandomState(self.seed).randn(*size))
 
     def _apply_operator(self, x: Tensor) -> Tensor:
-        code = self.code_of(tuple(x.shape[1:])).to(x).expand(len(x), -1, -1, -1)
-        return self.network(x, code).clamp(0, 1)
+        like = next(self.network.parameters())
+        code = self.code_of(tuple(x.shape[1:])).to(like).expand(len(x), -1, -1, -1)
+        return self.network(x.to(like.dtype), code).to(x.dtype).clamp(0, 1)
 
     def pinv(self, y: Tensor) -> Tensor:
         """The measurement itself: a start, not an inverse."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from inverse.operators.base import Operator, Shape
 from inverse.operators.noise import Noise
+from inverse.operators.precision import full_precision
 
 __all__ = ["JPEG", "Overexpose", "PhaseRetrieval", "PhaseSolver", "Quantize", "quantization_tables"]
 
@@ -176,6 +177,7 @@ class PhaseRetrieval(Operator):
         rows, columns = self.padding
         return (*shape[:-2], shape[-2] + 2 * rows, shape[-1] + 2 * columns)
 
+    @full_precision
     def pinv(self, y: Tensor) -> Tensor:
         """What the solver finds; without one, the magnitude of the inverse transform as if all phases were zero.
 

@@ -20,7 +20,7 @@ from prior.grids import grid
 from prior.randomness import NoiseSource
 from prior.schedules import DiscreteVP, Schedule
 
-__all__ = ["Noise", "PosteriorSampler", "Progress", "counted", "plain_settings"]
+__all__ = ["Noise", "PosteriorSampler", "Progress", "apart", "counted", "plain_settings"]
 
 Noise = Callable[[Tensor], Tensor]
 """``noise(like)``: standard normal noise of the shape, dtype and device of ``like``."""
@@ -50,6 +50,7 @@ class PosteriorSampler:
         if self.samples < 1:
             raise ValueError(f"samples must be at least 1, got {self.samples}")
 
+    @torch.inference_mode(False)
     def reconstruct(
         self, model: Denoiser, A: Operator, y: Tensor, *, seed: int = 0, progress: Progress | None = None
     ) -> Reconstruction:
@@ -63,7 +64,7 @@ class PosteriorSampler:
         problem = Problem(model, A, y)
         self.check(problem)
         if problem.members_differ:
-            return joined([self.reconstruct(model, A, member[None], seed=seed, progress=progress) for member in y])
+            return apart(lambda one, p: self.reconstruct(model, A, one, seed=seed, progress=p), y, progress)
         times = self.times(model.schedule)
         draws, trace = [], Trace()
         with counted(model, progress, self.samples * self.network_calls(len(times) - 1)) as calls, torch.no_grad():
@@ -111,6 +112,15 @@ class PosteriorSampler:
             x = self.step(problem, x, t, s, noise)
         levels = problem.model.schedule.level(times[:-1])
         return x, Trace(tuple(times[:-1].tolist()), tuple(levels.tolist()))
+
+
+def apart(run: Callable[[Tensor, Progress | None], Reconstruction], y: Tensor, progress: Progress | None) -> Reconstruction:
+    """``run(member, progress)`` for every member of ``y`` on its own, as one batch; ``progress`` counts through them all."""
+
+    def onwards(k: int) -> Progress | None:
+        return progress and (lambda done, total: progress(k * total + done, len(y) * total))
+
+    return joined([run(member[None], onwards(k)) for k, member in enumerate(y)])
 
 
 @dataclass

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from inverse.operators.base import SVD, LinearOperator, Operator
+from inverse.operators.precision import lengthened
 from inverse.samplers.spectrum import Spectrum
 from prior.denoiser import Denoiser
 
@@ -19,7 +20,7 @@ __all__ = ["Problem"]
 class Problem:
     """A prior, an operator and a measurement ``y = A(image) + n`` with images in [0, 1], asked about in the network's range.
 
-    With the network's black ``low`` and its ``scale`` from black to white, x = low + scale image, every answer is in
+    A measurement in 16 bits is taken in float32. With the network's black ``low`` and its ``scale`` from black to white, x = low + scale image, every answer is in
     units of x: for a linear operator ``measured = scale y + low A(1) = A x + scale n``.
     """
 
@@ -28,8 +29,12 @@ class Problem:
     y: Tensor
 
     def __post_init__(self) -> None:
+        if not (self.y.is_floating_point() or self.y.is_complex()):
+            raise ValueError(f"y must be floating point or complex, got {self.y.dtype}; convert it, 8-bit images to [0, 1]")
         if isinstance(self.A, LinearOperator):
             self.A.check_output(self.y)
+        y = lengthened(self.y.detach())
+        object.__setattr__(self, "y", y.clone() if y.is_inference() else y)
         if not bool(torch.isfinite(self.y).all()):
             raise ValueError(f"y must be finite, got {int((~torch.isfinite(self.y)).sum())} value(s) that are NaN or infinite")
 
@@ -55,7 +60,12 @@ class Problem:
         """(B, C, H, W) of the images."""
         if isinstance(self.A, LinearOperator):
             return (len(self.y), *self.A.input_shape(tuple(self.y.shape[1:])))
-        return (len(self.y), *(self.A.domain or self.A.pinv(self.y).shape[1:]))
+        return (len(self.y), *(self.A.domain or self._explanation.shape[1:]))
+
+    @cached_property
+    def _explanation(self) -> Tensor:
+        """What a nonlinear operator's own ``pinv`` makes of y, in [0, 1]; it may take a while."""
+        return self.A.pinv(self.y)
 
     @property
     def members_differ(self) -> bool:
@@ -81,7 +91,7 @@ class Problem:
         """``A^+ y``, in the network's range; for a nonlinear operator what its own ``pinv`` makes of y."""
         if isinstance(self.A, LinearOperator):
             return self.A.pinv(self.measured)
-        return self.model.to_network(self.A.pinv(self.y))
+        return self.model.to_network(self._explanation)
 
     @cached_property
     def svd(self) -> SVD:

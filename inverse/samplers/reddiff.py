@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from inverse.operators.base import LinearOperator, Operator
-from inverse.reconstruction import Reconstruction, Trace, joined
-from inverse.samplers.loop import Noise, Progress, counted, plain_settings
+from inverse.reconstruction import Reconstruction, Trace
+from inverse.samplers.loop import Noise, Progress, apart, counted, plain_settings
 from inverse.samplers.optimizers import Adam, Implicit, Optimizer
 from inverse.samplers.problem import Problem
 from inverse.samplers.start import smooth_start
@@ -123,6 +123,7 @@ class RedDiff:
             optimizer=Adam(lr=lr), samples=samples,
         )  # fmt: skip
 
+    @torch.inference_mode(False)
     def reconstruct(
         self, model: Denoiser, A: Operator, y: Tensor, *, seed: int = 0, progress: Progress | None = None
     ) -> Reconstruction:
@@ -135,7 +136,7 @@ class RedDiff:
         problem = Problem(model, A, y)
         self.check(problem)
         if problem.members_differ:
-            return joined([self.reconstruct(model, A, member[None], seed=seed, progress=progress) for member in y])
+            return apart(lambda one, p: self.reconstruct(model, A, one, seed=seed, progress=p), y, progress)
         times = self.times(problem)
         with counted(model, progress, self.network_calls(len(times))) as calls, torch.no_grad():
             mu, trace = self.run(problem, self.start(problem), times, NoiseSource(seed))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from inverse.operators.base import LinearOperator
+from inverse.operators.precision import full_precision
 
 __all__ = ["CUTOFF", "Spectrum", "Term"]
 
@@ -54,7 +55,7 @@ class Spectrum:
         s = svd.s.to(y.device)
         s = torch.where(s > CUTOFF * s.max(), s, 0)
         inverse = torch.where(s > 0, 1 / s, 0)
-        return cls(s, inverse.to(y.dtype) * svd.Uh(y), svd.Vh, svd.V)
+        return cls(s, inverse.to(y.dtype) * full_precision(svd.Uh)(y), full_precision(svd.Vh), full_precision(svd.V))
 
     def deviation(self, noise: float) -> Tensor:
         """``noise / s``, that of the coefficients of ``A^+ y`` where y carries ``noise``; infinite where nothing is seen."""

@@ -50,8 +50,10 @@ def from_diffusers(
     scheduler: DDPM, DDIM, DPM-Solver and the like (``betas``, ``prediction_type``), ``ScoreSdeVeScheduler``,
         ``EDMEulerScheduler`` or ``FlowMatchEulerDiscreteScheduler``; only its noise schedule is used.
     prompt, negative: text embeddings (1, tokens, features) of a conditional U-Net and of its empty prompt.
-    guidance: classifier-free: 1 is the conditional model itself (Ho & Salimans 2022).
+    guidance: classifier-free: 1 is the conditional model itself (Ho & Salimans 2022); else both embeddings are needed.
     """
+    if guidance != 1 and (prompt is None or negative is None):
+        raise ValueError(f"guidance = {guidance} needs both prompt and negative, the embeddings that it extrapolates between")
     unet = getattr(model, "unet", model)
     scheduler = scheduler or getattr(model, "scheduler", None)
     if scheduler is None:
@@ -80,8 +82,8 @@ def from_latent_diffusion(
 class _Codec(Autoencoder):
     """``AutoencoderKL``, ``VQModel`` and their kin: latents are ``scaling_factor (z - shift_factor)``."""
 
-    def __init__(self, codec: nn.Module) -> None:
-        config = codec.config  # type: ignore[attr-defined]
+    def __init__(self, codec: Any) -> None:
+        config = codec.config
         super().__init__(factor=2 ** (len(config.block_out_channels) - 1))
         self.codec = codec
         self.scale = float(getattr(config, "scaling_factor", None) or 1.0)

@@ -21,7 +21,8 @@ def schedule_of(betas: Tensor) -> DiscreteVP:
     """
     betas = torch.as_tensor(betas).detach().cpu().double().flatten()
     if not len(betas) or not bool(((betas > 0) & (betas < 1)).all()):
-        raise ValueError(f"betas must lie strictly between 0 and 1, got {betas.min().item():g}..{betas.max().item():g}")
+        got = f"{betas.min().item():g}..{betas.max().item():g}" if len(betas) else "none"
+        raise ValueError(f"betas must lie strictly between 0 and 1, got {got}")
     T, first, last = len(betas), float(betas[0]), float(betas[-1])
     named: list[DiscreteVP] = [Cosine(T=T)]
     if first < last:

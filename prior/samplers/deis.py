@@ -10,8 +10,9 @@ import torch
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
+from prior.samplers.heun import finite_level
 from prior.samplers.loop import Step
-from prior.samplers.multistep import LinearMultistep, Multistep
+from prior.samplers.multistep import LinearMultistep, Multistep, check_choice
 from prior.schedules import Schedule
 
 __all__ = ["DEIS"]
@@ -44,8 +45,7 @@ class DEIS(Multistep):
     order: int = 3
 
     def __post_init__(self) -> None:
-        if self.variant not in ("tAB", "rhoAB"):
-            raise ValueError(f"variant must be 'tAB' or 'rhoAB', got {self.variant!r}")
+        check_choice("variant", self.variant, "tAB", "rhoAB")
         if self.order < 0:
             raise ValueError(f"order must not be negative, got {self.order}")
 
@@ -60,11 +60,8 @@ class DEIS(Multistep):
 @lru_cache(maxsize=64)
 def _coefficients(schedule: Schedule, grid: tuple[float, ...], variant: str, order: int) -> Tensor:
     times = torch.tensor(grid, dtype=torch.float64)
-    alpha, rho = schedule.alpha(times), schedule.level(times)
-    if variant == "rhoAB" and not bool(rho.isfinite().all()):
-        raise ValueError(
-            f"rhoAB needs finite noise levels, got t = {grid[0]:g} of {schedule!r}; use tAB, or the karras or log_snr spacing"
-        )
+    alpha = schedule.alpha(times)
+    rho = schedule.level(times) if variant == "tAB" else finite_level(schedule, times)
     u = times if variant == "tAB" else rho
     C = torch.zeros(len(grid) - 1, order + 1, dtype=torch.float64)
     for i in range(len(C)):

@@ -8,12 +8,10 @@ import torch
 from torch import Tensor
 
 from prior.samplers.loop import Step
-from prior.samplers.multistep import LinearMultistep, Multistep
+from prior.samplers.multistep import LinearMultistep, Multistep, check_choice, lowers_last
 from prior.schedules import Schedule
 
 __all__ = ["DPMSolver"]
-
-FEW_STEPS = 10  # fewer than this, and "auto" lowers the order of the last step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +41,8 @@ class DPMSolver(Multistep):
     lower_order_final: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.order not in (1, 2):
-            raise ValueError(f"order must be 1 or 2, got {self.order}")
-        if self.lower_order_final not in ("auto", "always", "never"):
-            raise ValueError(f"lower_order_final must be 'auto', 'always' or 'never', got {self.lower_order_final!r}")
+        check_choice("order", self.order, 1, 2)
+        check_choice("lower_order_final", self.lower_order_final, "auto", "always", "never")
 
     @property
     def stochastic(self) -> bool:
@@ -63,8 +59,7 @@ class DPMSolver(Multistep):
         """``alpha (e^-h - 1) / 2r``, or ``alpha (e^-2h - 1) / 2r`` with fresh noise, (N, 1)."""
         steps = len(h)
         weights = torch.zeros(steps, self.order - 1, dtype=torch.float64)
-        lowered = self.lower_order_final == "always" or (self.lower_order_final == "auto" and steps < FEW_STEPS)
-        for i in range(1, steps - 1 if lowered else steps):
+        for i in range(1, steps - lowers_last(self.lower_order_final, steps)):
             if self.order == 2 and h[i].isfinite():
                 r = h[i - 1] / h[i]
                 weights[i, 0] = schedule.alpha(times[i + 1]) * torch.expm1(-(2 if self.sde else 1) * h[i]) / (2 * r)

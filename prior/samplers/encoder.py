@@ -12,7 +12,8 @@ from torch import Tensor
 from prior.denoiser import Denoiser
 from prior.grids import grid
 from prior.randomness import MemberNoise
-from prior.schedules import DiscreteVP, Schedule
+from prior.samplers.loop import conditioned
+from prior.schedules import Schedule
 from prior.transition import Transition
 
 __all__ = ["DPMEncoder", "Encoding"]
@@ -64,18 +65,17 @@ class DPMEncoder:
 
     def times(self, schedule: Schedule) -> Tensor:
         """The times walked, float64, decreasing to ``schedule.clean``."""
-        natural = "trailing" if isinstance(schedule, DiscreteVP) else "karras"
-        times = grid(schedule, self.steps, natural if self.spacing is None else self.spacing)
+        times = grid(schedule, self.steps, self.spacing)
         return times[-1 - max(1, round(self.strength * (len(times) - 1))) :]
 
-    def encode(self, model: Denoiser, image: Tensor, *, seed: int = 0) -> Encoding:
+    def encode(self, model: Denoiser, image: Tensor, *, seed: int = 0, condition: Tensor | None = None) -> Encoding:
         """``image`` (B, C, H, W) in [0, 1] as noise; member i draws from a generator seeded ``seed + i``."""
-        noise = MemberNoise(seed, len(image))
-        return self.record(model, model.to_network(image), self.times(model.schedule), noise=noise)
+        noise, times = MemberNoise(seed, len(image)), self.times(model.schedule)
+        return self.record(conditioned(model, condition), model.to_network(image), times, noise=noise)
 
-    def decode(self, model: Denoiser, encoding: Encoding) -> Tensor:
-        """The image in [0, 1], not clipped."""
-        return model.to_image(self.replay(model, encoding))
+    def decode(self, model: Denoiser, encoding: Encoding, *, condition: Tensor | None = None) -> Tensor:
+        """The image in [0, 1], not clipped; with another model or ``condition`` (B, ...), the edited image."""
+        return model.to_image(self.replay(conditioned(model, condition), encoding))
 
     @torch.no_grad()
     def record(self, model: Denoiser, x0: Tensor, times: Tensor, *, noise: Callable[[Tensor], Tensor]) -> Encoding:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from prior.denoiser import Denoiser
+from prior.samplers.heun import finite_level
 from prior.samplers.loop import Guidance, Step, guided
-from prior.samplers.multistep import Course, Multistep
+from prior.samplers.multistep import Course, Multistep, check_choice
 from prior.schedules import Schedule
 
 __all__ = ["EVODiff"]
@@ -38,15 +39,9 @@ class EVODiff(Multistep):
     final: str = "ddim"
 
     def __post_init__(self) -> None:
-        if self.final not in ("ddim", "full", "official"):
-            raise ValueError(f"final must be 'ddim', 'full' or 'official', got {self.final!r}")
+        check_choice("final", self.final, "ddim", "full", "official")
 
     def begin(self, schedule: Schedule, times: Tensor) -> Step:
-        if not bool(schedule.level(times).isfinite().all()):
-            raise ValueError(
-                f"times must have finite noise levels, got t = {float(times[0]):g} of {schedule!r}; "
-                "use the karras or log_snr spacing"
-            )
         return _Walk(schedule, times, self.final)
 
 
@@ -57,7 +52,7 @@ class _Walk:
         self.course, self.final = Course(times), final
         self.times: list[float] = times.tolist()
         self.sigma: list[float] = schedule.sigma(times).tolist()
-        self.kappa: list[float] = schedule.level(times).tolist()
+        self.kappa: list[float] = finite_level(schedule, times).tolist()
         self.noisy = sum(sigma > 0 for sigma in self.sigma) - 1  # steps that arrive at sigma > 0
         self.m1: Tensor | None = None
         self.ahead: Tensor | None = None  # the clean image that the step before already found here

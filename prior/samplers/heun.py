@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from prior.denoiser import Denoiser
 from prior.samplers.loop import Guidance, Sampler, guided
+from prior.schedules import Schedule
 
-__all__ = ["Heun", "slope"]
+__all__ = ["Heun", "finite_level", "slope"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +49,7 @@ class Heun(Sampler):
     ) -> Tensor:
         """As :meth:`Sampler.step`; ``t`` and ``s`` are numbers, the same for all members."""
         schedule = model.schedule
-        sigma, sigma_next = schedule.level(t), schedule.level(s)
-        if not sigma.isfinite():
-            raise ValueError(
-                f"t must have a finite noise level, got t = {float(t):g} of {schedule!r}; use the karras or log_snr spacing"
-            )
+        sigma, sigma_next = finite_level(schedule, t), schedule.level(s)
         t_hat, x_hat = t, x / schedule.alpha(t).to(x)
         if self.stochastic and self.S_min <= sigma <= self.S_max:
             if noise is None:
@@ -68,6 +66,17 @@ class Heun(Sampler):
             d_prime = slope(model, x_next, s, guidance)
             x_next = x_hat + h * (d + d_prime) / 2
         return schedule.alpha(s).to(x) * x_next
+
+
+def finite_level(schedule: Schedule, t: Tensor) -> Tensor:
+    """The noise level at ``t``; raises ``ValueError`` where it is infinite, as at the very start of a flow."""
+    level = schedule.level(t)
+    if not bool(level.isfinite().all()):
+        first = float(torch.as_tensor(t)[~level.isfinite()].flatten()[0])
+        raise ValueError(
+            f"every time must have a finite noise level, got t = {first:g} of {schedule!r}; use the karras or log_snr spacing"
+        )
+    return level
 
 
 def slope(model: Denoiser, z: Tensor, t: Tensor, guidance: Guidance | None) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from prior.denoiser import Denoiser, Prediction
-from prior.samplers.loop import Guidance, Sampler, Step, guided
+from prior.samplers.loop import Guidance, Step, conditioned, guided
+from prior.samplers.multistep import Course, Multistep
 from prior.schedules import Schedule
 
 __all__ = ["BDIA", "EDICT", "Pair"]
@@ -27,12 +28,8 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Invertible(Sampler):
+class Invertible(Multistep):
     """A deterministic sampler with exact ``lift`` and ``lower`` between an image and a :class:`Pair`."""
-
-    @property
-    def stochastic(self) -> bool:
-        return False
 
     def lift(self, model: Denoiser, x: Tensor, times: Tensor) -> Pair:
         """``x`` (B, ...) at ``times[-1]`` carried up to ``times[0]``, in the network's range; times decrease."""
@@ -42,13 +39,13 @@ class Invertible(Sampler):
         """The way back: the state at ``times[-1]``."""
         raise NotImplementedError(f"{type(self).__name__} must define lower")
 
-    def invert(self, model: Denoiser, image: Tensor) -> Pair:
+    def invert(self, model: Denoiser, image: Tensor, *, condition: Tensor | None = None) -> Pair:
         """The pair that stands for ``image`` (B, C, H, W) in [0, 1]; :meth:`restore` comes back exactly."""
-        return self.lift(model, model.to_network(image), self.times(model.schedule))
+        return self.lift(conditioned(model, condition), model.to_network(image), self.times(model.schedule))
 
-    def restore(self, model: Denoiser, pair: Pair) -> Tensor:
-        """The image in [0, 1] that ``pair`` stands for; of another model or condition, an edited image."""
-        return model.to_image(self.lower(model, pair, self.times(model.schedule)))
+    def restore(self, model: Denoiser, pair: Pair, *, condition: Tensor | None = None) -> Tensor:
+        """The image in [0, 1] that ``pair`` stands for; with another model or ``condition`` (B, ...), the edited image."""
+        return model.to_image(self.lower(conditioned(model, condition), pair, self.times(model.schedule)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +69,13 @@ class BDIA(Invertible):
             raise ValueError(f"gamma must lie in (0, 1], got {self.gamma}; DDIM is gamma = 0")
 
     def begin(self, schedule: Schedule, times: Tensor) -> Step:
+        course = Course(times)
         before: list[tuple[Tensor, Tensor]] = []  # the state and the time one step back
 
         def step(
             model: Denoiser, x: Tensor, t: Tensor, s: Tensor, noise: Tensor | None, guidance: Guidance | None = None
         ) -> Tensor:
+            course.advance(x, t, s)
             p = guided(model, model(x, t), t, guidance)
             x_next = _ddim(model, p, s)
             if before:
@@ -136,11 +135,12 @@ class EDICT(Invertible):
             raise ValueError(f"p must lie in (0, 1], got {self.p}")
 
     def begin(self, schedule: Schedule, times: Tensor) -> Step:
-        other: list[Tensor] = []
+        course, other = Course(times), list[Tensor]()
 
         def step(
             model: Denoiser, x: Tensor, t: Tensor, s: Tensor, noise: Tensor | None, guidance: Guidance | None = None
         ) -> Tensor:
+            course.advance(x, t, s)
             pair = self.couple(model, Pair(x, other.pop() if other else x), t, s, guidance)
             other.append(pair.y)
             return pair.x

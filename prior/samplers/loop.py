@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from prior.denoiser import Denoiser, Prediction
 from prior.grids import grid
 from prior.randomness import MemberNoise
-from prior.schedules import DiscreteVP, Schedule
+from prior.schedules import Schedule
 
 __all__ = ["Guidance", "Progress", "Sampler", "Step", "conditioned", "guided"]
 
@@ -48,7 +48,8 @@ class Sampler:
     Parameters
     ----------
     steps: steps of the grid, the last of which arrives at the clean image.
-    spacing: name of the grid in :data:`prior.grids.SPACINGS`; None takes trailing where time is discrete, else karras.
+    spacing: name of the grid in :data:`prior.grids.SPACINGS`; None takes trailing where time is discrete, quadratic for VP
+        and SubVP, else karras.
     """
 
     steps: int = 50
@@ -71,8 +72,7 @@ class Sampler:
 
     def times(self, schedule: Schedule) -> Tensor:
         """The times visited: ``steps + 1`` of them, float64, decreasing to ``schedule.clean``."""
-        natural = "trailing" if isinstance(schedule, DiscreteVP) else "karras"
-        return grid(schedule, self.steps, natural if self.spacing is None else self.spacing)
+        return grid(schedule, self.steps, self.spacing)
 
     def sample(
         self,
@@ -96,9 +96,8 @@ class Sampler:
         start = noise(torch.empty(tuple(shape), dtype=parameter.dtype, device=parameter.device))
         times = self.times(model.schedule)
         x = start * model.schedule.sigma(times[0]).to(start)
-        if condition is not None:
-            model = conditioned(model, condition)
-        return model.to_image(self.walk(model, x, times, noise=noise, guidance=guidance, progress=progress))
+        walked = self.walk(conditioned(model, condition), x, times, noise=noise, guidance=guidance, progress=progress)
+        return model.to_image(walked)
 
     @torch.no_grad()
     def walk(
@@ -123,16 +122,27 @@ class Sampler:
         return x
 
 
-def conditioned(model: Denoiser, condition: Tensor) -> Denoiser:
-    """The same denoiser with its condition (B, ...) filled in."""
+def conditioned(model: Denoiser, condition: Tensor | None) -> Denoiser:
+    """The same denoiser with its condition (B, ...), the network's third argument, filled in; itself for None."""
+    if condition is None:
+        return model
     network = _Conditioned(model.network, condition)
     return Denoiser(network, model.schedule, model.head, learned_variance=model.learned_variance, data_range=model.data_range)
 
 
 def guided(model: Denoiser, p: Prediction, t: Tensor, guidance: Guidance | None) -> Prediction:
-    """``eps - sigma grad log p(y | x_t)``, with the clean image that goes with it (Dhariwal & Nichol 2021, algorithm 2)."""
+    """``eps - sigma grad log p(y | x_t)``, with the clean image that goes with it (Dhariwal & Nichol 2021, algorithm 2).
+
+    Raises ``ValueError`` where alpha is 0: the gradient is 0 there too, and says nothing about the clean image.
+    """
     if guidance is None:
         return p
+    if bool((model.schedule.alpha(t) == 0).any()):
+        when = float(torch.as_tensor(t).max())
+        raise ValueError(
+            f"guidance needs alpha > 0, some signal, at every time, got t = {when:g} of {model.schedule!r}; "
+            "use the karras or log_snr spacing"
+        )
     return p.with_x0(p.x0 + p.sigma**2 / p.alpha * gradient(model, p.x, t, guidance))
 
 

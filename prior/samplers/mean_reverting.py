@@ -18,22 +18,23 @@ from torch import Tensor
 from prior.denoiser import Denoiser
 from prior.randomness import MemberNoise
 from prior.samplers.loop import Guidance, Progress, Sampler, Step, conditioned, guided
-from prior.samplers.multistep import Course, Multistep
+from prior.samplers.multistep import Course, Multistep, check_choice, lowers_last
 from prior.schedules import MeanReverting, Schedule
 from prior.transition import Transition
 
 __all__ = ["IRSDE", "MRS", "restore", "reverse_mean"]
 
-FEW_STEPS = 10  # fewer than this, and "auto" lowers the order of the last step
-
 
 def restore(sampler: Sampler, model: Denoiser, degraded: Tensor, *, seed: int = 0, progress: Progress | None = None) -> Tensor:
     """What ``degraded`` (B, C, H, W) in [0, 1] may have been: of its shape and range, not clipped, walked from mu + sigma_T z.
 
-    ``sampler`` must not clip, since the walk is on differences. The same seed gives the same images, and member i draws
-    from ``seed + i``. Raises ``TypeError`` unless the model's schedule is :class:`~prior.schedules.MeanReverting`.
+    ``sampler`` must not clip, since the walk is on differences, or ``ValueError`` is raised. The same seed gives the same
+    images, and member i draws from ``seed + i``. Raises ``TypeError`` unless the model's schedule is
+    :class:`~prior.schedules.MeanReverting`.
     """
     _mean_reverting(model.schedule)
+    if getattr(sampler, "clip", False):
+        raise ValueError(f"sampler must not clip, since it walks on differences of images, got {sampler!r}; set clip=False")
     if degraded.ndim < 2 or not degraded.is_floating_point():
         raise ValueError(
             f"degraded must be (B, C, H, W), floating point in [0, 1], got {degraded.dtype} of {tuple(degraded.shape)}"
@@ -57,11 +58,11 @@ def reverse_mean(schedule: MeanReverting, y: Tensor, eps: Tensor, t: Tensor, s: 
 
 @dataclass(frozen=True, kw_only=True)
 class _MeanRevertingSampler(Sampler):
-    """What the samplers of this file share; ``spacing`` None takes equal steps from the last time to the clean one."""
+    """What the samplers of this file share; ``spacing`` None takes equal steps from T to the clean time of IR-SDE."""
 
     def times(self, schedule: Schedule) -> Tensor:
         """As :meth:`Sampler.times`."""
-        if self.spacing is not None or self.steps < 1:
+        if self.spacing is not None or self.steps < 1 or not isinstance(schedule, MeanReverting):
             return super().times(schedule)
         return torch.linspace(schedule.t_max, schedule.clean, self.steps + 1, dtype=torch.float64)
 
@@ -85,8 +86,7 @@ class IRSDE(_MeanRevertingSampler):
     mode: str = "posterior"
 
     def __post_init__(self) -> None:
-        if self.mode not in ("posterior", "sde", "ode"):
-            raise ValueError(f"mode must be 'posterior', 'sde' or 'ode', got {self.mode!r}")
+        check_choice("mode", self.mode, "posterior", "sde", "ode")
 
     @property
     def stochastic(self) -> bool:
@@ -138,14 +138,10 @@ class MRS(_MeanRevertingSampler, Multistep):
     official: bool = False
 
     def __post_init__(self) -> None:
-        if self.order not in (1, 2):
-            raise ValueError(f"order must be 1 or 2, got {self.order}")
-        if self.mode not in ("ode", "sde"):
-            raise ValueError(f"mode must be 'ode' or 'sde', got {self.mode!r}")
-        if self.prediction not in ("data", "noise"):
-            raise ValueError(f"prediction must be 'data' or 'noise', got {self.prediction!r}")
-        if self.lower_order_final not in ("auto", "always", "never"):
-            raise ValueError(f"lower_order_final must be 'auto', 'always' or 'never', got {self.lower_order_final!r}")
+        check_choice("order", self.order, 1, 2)
+        check_choice("mode", self.mode, "ode", "sde")
+        check_choice("prediction", self.prediction, "data", "noise")
+        check_choice("lower_order_final", self.lower_order_final, "auto", "always", "never")
 
     @property
     def stochastic(self) -> bool:
@@ -157,7 +153,7 @@ class MRS(_MeanRevertingSampler, Multistep):
     def orders(self, steps: int) -> list[int]:
         """The order of each step of a walk of so many."""
         orders = [1] + [self.order] * (steps - 1)
-        if self.lower_order_final == "always" or (self.lower_order_final == "auto" and steps < FEW_STEPS):
+        if lowers_last(self.lower_order_final, steps):
             orders[-2 if self.official and steps > 1 else -1] = 1
         return orders
 

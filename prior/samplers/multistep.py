@@ -13,7 +13,9 @@ from torch import Tensor
 from prior.denoiser import Denoiser
 from prior.samplers.loop import Guidance, Sampler, guided
 
-__all__ = ["Course", "LinearMultistep", "Multistep", "combination"]
+__all__ = ["Course", "LinearMultistep", "Multistep", "check_choice", "combination", "lowers_last"]
+
+FEW_STEPS = 10  # fewer than this, and "auto" lowers the order of the last step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,17 @@ class LinearMultistep:
             x_next = x_next + C * (m_earlier - m)
         self.earlier.appendleft(m)
         return x_next
+
+
+def lowers_last(lower_order_final: str, steps: int) -> bool:
+    """Whether the last of so many steps is of first order: "always", "never", or "auto" below 10 (Lu et al. 2022)."""
+    return lower_order_final == "always" or (lower_order_final == "auto" and steps < FEW_STEPS)
+
+
+def check_choice(argument: str, value: object, *allowed: object) -> None:
+    """Raises ``ValueError`` unless ``value`` is one of those ``allowed``."""
+    if value not in allowed:
+        raise ValueError(f"{argument} must be {', '.join(map(repr, allowed[:-1]))} or {allowed[-1]!r}, got {value!r}")
 
 
 def combination(weights: Sequence[float], terms: Iterable[Tensor]) -> Tensor:

@@ -87,7 +87,7 @@ def _(schedule: VE, t: Tensor, k: int, N: int) -> Update:
 def _beta(schedule: VP, k: int, N: int) -> Tensor:
     if schedule.beta_1 >= N:
         raise ValueError(f"steps must be more than beta_1 = {schedule.beta_1:g}, so that every beta_k is below 1, got {N}")
-    return schedule.beta(k / (N - 1)) / N
+    return schedule.beta(k / max(N - 1, 1)) / N
 
 
 def _sigmas(schedule: VE, k: int, N: int) -> tuple[Tensor, Tensor]:
@@ -168,6 +168,8 @@ class PredictorCorrector(Sampler):
         times = grid(schedule, self.steps, "uniform")
         if self.t_end is None:
             return times
+        if not schedule.clean < self.t_end < schedule.t_max:
+            raise ValueError(f"t_end must lie between {schedule.clean:g} and {schedule.t_max:g}, got {self.t_end}")
         return torch.cat([torch.linspace(schedule.t_max, self.t_end, self.steps, dtype=torch.float64), times[-1:]])
 
     @torch.no_grad()

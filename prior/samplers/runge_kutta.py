@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from prior.denoiser import Denoiser
-from prior.samplers.heun import slope
+from prior.samplers.heun import finite_level, slope
 from prior.samplers.loop import Guidance, Sampler
 from prior.samplers.multistep import combination
 
@@ -32,7 +32,7 @@ TABLEAUX: dict[str, Tableau] = {
     "ssprk3": Tableau(((1,), (1 / 4, 1 / 4)), (1 / 6, 1 / 6, 2 / 3)),
     "rk4": Tableau(((1 / 2,), (0, 1 / 2), (0, 0, 1)), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
 }
-"""The methods by name; the digit is the order."""
+"""The methods by name; the digit is the order, that of euler is 1 and of heun 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +64,7 @@ class RungeKutta(Sampler):
     ) -> Tensor:
         """As :meth:`Sampler.step`; ``t`` and ``s`` are numbers, the same for all members."""
         schedule, tableau = model.schedule, TABLEAUX[self.method]
-        rho, rho_next = schedule.level(t), schedule.level(s)
-        if not rho.isfinite():
-            raise ValueError(
-                f"t must have a finite noise level, got t = {float(t):g} of {schedule!r}; use the karras or log_snr spacing"
-            )
+        rho, rho_next = finite_level(schedule, t), schedule.level(s)
         z, h = x / schedule.alpha(t).to(x), rho_next - rho
         slopes = [slope(model, z, t, guidance)]
         if rho_next == 0:

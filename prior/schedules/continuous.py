@@ -31,6 +31,8 @@ class VP(Schedule):
     def __post_init__(self) -> None:
         if not 0 < self.beta_0 < self.beta_1:
             raise ValueError(f"beta_0 and beta_1 must satisfy 0 < beta_0 < beta_1, got {self.beta_0} and {self.beta_1}")
+        if not 0 < self.t_min < 1:
+            raise ValueError(f"t_min must lie strictly between 0, which is clean, and 1, got {self.t_min}")
 
     def beta(self, t: float | Tensor) -> Tensor:
         """``beta(t)``, the squared diffusion coefficient."""

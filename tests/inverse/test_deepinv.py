@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from inverse.deepinv import from_deepinv, to_deepinv
-from inverse.operators import Blur, Downsample, Gaussian, LinearOperator, Noiseless, Overexpose
+from inverse.operators import Blur, Downsample, Gaussian, LinearOperator, Noiseless, Overexpose, Poisson
 
 X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -41,12 +41,46 @@ def test_what_is_no_physics_is_refused():
         from_deepinv(3, (3, 16, 16))
     with pytest.raises(TypeError, match="must measure one tensor, got list"):
         from_deepinv(SimpleNamespace(A=lambda x: [x]), (3, 16, 16))
-    noisy = SimpleNamespace(A=lambda x: x, noise_model=SimpleNamespace(sigma=1.0, gain=1.0))
-    with pytest.raises(TypeError, match="noise_model of the physics must be"):
-        from_deepinv(noisy, (3, 16, 16))
     poisson = from_deepinv(SimpleNamespace(A=lambda x: x**2, noise_model=SimpleNamespace(gain=0.01)), (3, 16, 16))
     assert poisson.noise.peak == pytest.approx(100)
     assert not poisson.linear
+
+
+def noise_of(**model: object):
+    return from_deepinv(SimpleNamespace(A=lambda x: x, noise_model=SimpleNamespace(**model)), (3, 4, 4)).noise
+
+
+def test_noise_that_is_both_or_none_of_ours():
+    assert noise_of(sigma=0.5, gain=0.25) == Poisson(4.0) + Gaussian(0.5)
+    assert noise_of(sigma=torch.tensor([0.5, 0.5])) == Gaussian(0.5)
+    with pytest.raises(TypeError, match=r"must have one sigma for all images, got \[0\.25, 0\.5\]"):
+        noise_of(sigma=torch.tensor([0.5, 0.25]))
+    with pytest.raises(TypeError, match="counts photons; give it normalize=True"):
+        noise_of(gain=0.25, normalize=torch.tensor(False))
+    NoiseModel = type("NoiseModel", (), {})  # a composition of noises, in theirs
+    with pytest.raises(TypeError, match="must be Gaussian, Poisson, both or none, got NoiseModel"):
+        from_deepinv(SimpleNamespace(A=lambda x: x, noise_model=NoiseModel()), (3, 4, 4))
+
+
+def test_physics_is_asked_on_its_own_device():
+    class Scaled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("factor", torch.ones(2, device="meta"))
+
+        def A(self, x):
+            return x * self.factor[0]
+
+    assert from_deepinv(Scaled(), (3, 4, 4)).codomain == (3, 4, 4)
+
+
+def test_our_noise_becomes_theirs():
+    physics = pytest.importorskip("deepinv", reason="needs the extra 'bench'").physics
+    for noise, name in ((Poisson(50.0), "PoissonNoise"), (Gaussian(0.1) + Poisson(50.0), "PoissonGaussianNoise")):
+        model = to_deepinv(Blur.gaussian(1.0, noise=noise), (3, 16, 16)).noise_model
+        assert isinstance(model, getattr(physics, name))
+        assert model.clip_positive
+        assert float(model.gain) == pytest.approx(0.02)
 
 
 def test_real_physics_becomes_ours():

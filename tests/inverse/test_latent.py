@@ -53,7 +53,9 @@ def test_reconstruction_through_the_latents_equals_the_one_in_pixels():
     A = Inpaint(mask, noise=Gaussian(0.05))
     y = A.measure(image, seed=1)
     sampler = RedDiff.paper(steps=200, lr=0.05)
-    out = reconstruct(sampler, latent_prior(), A, y, seed=0)
+    seen = []
+    out = reconstruct(sampler, latent_prior(), A, y, seed=0, progress=lambda *done: seen.append(done))
+    assert seen == [(k, 200) for k in range(1, 201)]
     assert out.operator is A
     assert out.estimate.shape == image.shape
     assert out.samples.shape == (0, 1, 1, 6, 6)

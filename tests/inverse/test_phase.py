@@ -8,6 +8,8 @@ import torch
 from inverse import HybridInputOutput, align
 from inverse.metrics import psnr
 from inverse.operators import Gaussian, Identity, PhaseRetrieval
+from inverse.samplers.problem import Problem
+from tests.inverse.gaussian import GaussianPrior
 
 
 def rand(*shape, seed=0, dtype=torch.float32):
@@ -130,3 +132,23 @@ def test_channels_that_look_alike_are_matched():
     together = HybridInputOutput(**settings, alike=True).solve(B, B(truth))
     assert float((apart - apart[:, :1]).abs().max()) > 0.1
     torch.testing.assert_close(together, together[:, :1].expand_as(together), atol=1e-2, rtol=0)
+
+
+def test_a_slow_start_is_computed_once():
+    calls = []
+
+    class Solver:
+        def solve(self, A, y):
+            calls.append(len(y))
+            return A.cropped(y)
+
+    problem = Problem(GaussianPrior().denoiser(), PhaseRetrieval(1, solver=Solver()), rand(2, 1, 6, 6))
+    assert problem.shape == (2, 1, 4, 4)
+    assert problem.back_projected.shape == problem.shape
+    assert calls == [2]
+
+
+def test_sixteen_bits():
+    y = A(X)[:1].bfloat16()
+    solver = HybridInputOutput(steps=5, restarts=1)
+    assert torch.equal(solver.solve(A, y), solver.solve(A, y.float()).bfloat16())

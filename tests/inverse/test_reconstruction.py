@@ -9,8 +9,21 @@ import torch
 from PIL import Image
 
 from inverse import Reconstruction
-from inverse.operators import Downsample, Gaussian, Identity, Inpaint, Sample
+from inverse.operators import (
+    BlockGaussian,
+    Blur,
+    Decimate,
+    Downsample,
+    Fourier,
+    Gaussian,
+    Hadamard,
+    Identity,
+    Inpaint,
+    Sample,
+    VaryingBlur,
+)
 from inverse.operators.base import Operator
+from inverse.operators.frequencies import low_frequencies
 from inverse.panels import panels
 
 
@@ -55,6 +68,14 @@ def test_residual_and_its_ratio():
     assert reconstruction(holes()).residual_ratio is None
 
 
+def test_residual_ratio_of_complex_data():
+    A = Identity(noise=Gaussian(0.1))
+    out = reconstruction(A, x=torch.complex(random(1, 1, 40, 40), random(1, 1, 40, 40, seed=1)))
+    assert Reconstruction(**(vars(out) | {"measurement": A.measure(out.estimate)})).residual_ratio == pytest.approx(1, rel=0.1)
+    out = Reconstruction(**(vars(out) | {"measurement": out.estimate + (0.1 + 0.1j)}))
+    assert out.residual_ratio == pytest.approx(1.0, abs=1e-5)
+
+
 def test_std_needs_two_samples():
     assert reconstruction(Identity(), samples=1).std is None
     out = reconstruction(Identity(), samples=2)
@@ -83,6 +104,25 @@ def test_measured_share():
     assert wide.measured_share() == pytest.approx(1 / 16, rel=0.1)  # one probe of 12,288 entries: about 2.5 %
     assert wide.measured_share() == wide.measured_share()
     assert reconstruction(Square()).measured_share() is None
+
+
+SHAPE = (1, 16, 16)
+FEW = {
+    "block": (BlockGaussian.random(0.25, 8, shape=SHAPE), 1 / 4),
+    "hadamard": (Hadamard.random(SHAPE, 0.25), 1 / 4),
+    "fourier": (Fourier(low_frequencies(SHAPE[1:], 3.0), SHAPE), 25 / 256),  # p^2 + q^2 < 9
+    "decimate": (Decimate(torch.ones(1, 1), 2, shape=SHAPE), 1 / 4),
+    "valid": (Blur(torch.eye(3), "valid", shape=SHAPE), 196 / 256),
+    "varying": (VaryingBlur(torch.ones(1, 1, 1), torch.ones(1, 16, 16)), 1.0),
+}
+
+
+@pytest.mark.parametrize(("A", "share"), FEW.values(), ids=FEW)
+def test_measured_share_of_few_measurements(A, share, tmp_path):
+    out = reconstruction(A, x=random(1, *SHAPE))
+    shares = [out.measured_share(seed=s) for s in range(30)]
+    assert sum(shares) / 30 == pytest.approx(share, abs=0.02)  # 30 probes of 256 entries: a third of a percent to one
+    assert (out.save(tmp_path / "out") / "arrays.npz").is_file()
 
 
 def test_a_nonlinear_operator_has_no_split():

@@ -140,6 +140,8 @@ def workplace(tmp_path):
         ("denoise y.png x.png --noise much", "--noise"),
         ("denoise y.png x.png --steps 0", "--steps"),
         ("denoise y.png x.png --samples -1", "--samples"),
+        ("denoise y.png x.png --sampler best", "--sampler"),
+        ("deblur y.png x.png --motion 5,30 --sampler ddrm", "DDRM needs an operator with a singular value decomposition"),
         ("denoise y.png x.png --tile 64 --overlap 40", "at least twice overlap"),
         ("denoise y.png x.png --max-megapixels 0.00001", "8 x 8 is 0.0 megapixels"),
         ("upscale y.png x.png --max-megapixels 0.0001", "the result, 32 x 32, would have more than"),

@@ -14,8 +14,8 @@ from inverse.calibration import Calibration
 from inverse.calibration import save as save_calibrations
 from inverse.operators import Identity
 from inverse.reconstruction import Reconstruction
-from posterior import calibration, jobs, progress, tasks
-from posterior.commands.options import Options
+from posterior import calibration, jobs, progress, samplers, tasks
+from posterior.commands.options import SAMPLER, Options, SamplerName
 from posterior.images import Picture, read
 from posterior.restoration import restore
 from posterior.tiles import Tiling
@@ -200,12 +200,94 @@ def test_the_record_says_which_calibration_applies(tmp_path, monkeypatch):
         "task": known.task, "images": 24, "levels": [0.68, 0.95], "factors": [2.0, 9.0], "floor": 1e-3, "held": [0.5, 1.0]
     }  # fmt: skip
     assert "95 % of the values are expected within 9.0 standard deviations (calibrated)" in upscaled().stdout
-    for other in (("--noise", 0.02), ("--samples", 3), ("--steps", 4), ("--factor", 2), ("--kernel", "area")):
+    others = (("--noise", 0.02), ("--samples", 3), ("--steps", 4), ("--factor", 2), ("--kernel", "area"), ("--sampler", "daps"))
+    for other in others:
         assert json.loads(upscaled("--json", *other).stdout)["results"][0]["calibration"] is None
     tiles = ("--tile", 32, "--overlap", 16, "--tile-above", 0)
     assert json.loads(upscaled("--json", *tiles).stdout)["results"][0]["calibration"] is None
     assert json.loads(upscaled("--json", source="grey.png").stdout)["results"][0]["calibration"] is None
     assert "the spread of the samples is not calibrated for this task" in upscaled("--noise", 0.02).stdout
+
+
+CALLS = {"ddrm": 20, "reddiff": 60, "diffpir": 100, "ddnm": 100, "daps": 100, "pigdm": 100, "dps": 100, "mcg": 100}
+"""As the help of ``--sampler`` has it."""
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_sampler_restores_at_the_price_it_names(tmp_path, name):
+    clean, y = noisy((8, 8))
+    source = save(tmp_path / "y.png", y, depth=16)
+    options = ("--noise", SPREAD, "--sampler", name, "--report")
+    result = run("denoise", source, tmp_path / "x.png", *options)
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "x.png.json").read_text())
+    assert record["network_calls"] == CALLS[name]
+    assert record["settings"]["sampler"].lower() == name
+    assert record["settings"]["samples"] == (0 if name == "reddiff" else 1)
+    assert (record["std"], record["calibration"]) == (None, None)
+    if name not in ("mcg", "dps"):  # of which one keeps the noise, and the other is tuned to photographs
+        assert psnr(tmp_path / "x.png", clean) > psnr(source, clean)
+
+
+def test_the_help_names_every_sampler_and_its_price():
+    assert {str(name) for name in SamplerName} == {str(name) for name in samplers.SAMPLERS} == {*CALLS, "auto"}
+    for name in CALLS:
+        assert name in SAMPLER
+
+
+@pytest.mark.parametrize(("name", "calls"), [("reddiff", 5 + 2 * (5 + 11)), ("diffpir", 10), ("daps", 10), ("auto", 10)])
+def test_samples_of_any_sampler(tmp_path, name, calls):
+    save(tmp_path / "y.png", noisy((8, 8))[1])
+    options = ("--noise", SPREAD, "--sampler", name, "--steps", 5, "--json")
+    for samples, draws in ((0, 0), (1, 0), (2, 2)):
+        given = (*options, "--samples", samples)
+        result = run("denoise", tmp_path / "y.png", tmp_path / f"{samples}.png", *given)
+        (record,) = json.loads(result.stdout)["results"]
+        assert record["network_calls"] == (calls if draws else 5)
+        assert (tmp_path / f"{samples}.png.std.png").exists() == (record["std"] is not None) == bool(draws)
+        assert record["calibration"] is None
+    assert record["settings"]["sampler"] == {"reddiff": "RedDiff", "diffpir": "DiffPIR"}.get(name, "DAPS")
+    assert record["settings"]["steps"] == 5
+
+
+def test_auto_restores_what_only_some_samplers_can(tmp_path):
+    clean, _ = noisy((16, 32))
+    save(tmp_path / "y.png", np.round(clean.clip(0, 1) * 3) / 3)
+    described = "operator: {class_path: Quantize, init_args: {bits: 2}}\n"
+    (tmp_path / "a.yaml").write_text(described)
+    solve = ("solve", tmp_path / "y.png", tmp_path / "x.png", "--operator", tmp_path / "a.yaml", "--overwrite", "--report")
+    before = psnr(tmp_path / "y.png", clean)
+    for name, sampler, steps in (("auto", "RedDiff", 60), ("daps", "DAPS", 5), ("dps", "DPS", 5)):
+        result = run(*solve, "--sampler", name, "--steps", steps)
+        assert result.exit_code == 0, result.output
+        record = json.loads((tmp_path / "x.png.json").read_text())
+        assert (record["settings"]["sampler"], record["network_calls"]) == (sampler, steps)
+        assert record["measured_share"] is None
+        if name == "auto":
+            assert psnr(tmp_path / "x.png", clean) > before + 1
+    PixelPrior.calls = 0
+    for name in ("reddiff", "diffpir", "ddrm", "ddnm", "pigdm", "mcg"):
+        refused = run(*solve, "--sampler", name)
+        assert_one_error_line(refused, f"--sampler {name} needs a linear operator, got Quantize(bits=2); auto, daps and dps")
+    assert PixelPrior.calls == 0
+
+
+def test_ddrm_needs_a_decomposition(tmp_path):
+    save(tmp_path / "y.png", noisy((12, 12))[1])
+    blur = ("deblur", tmp_path / "y.png", tmp_path / "x.png", "--motion", "5,30", "--steps", 2, "--sampler")
+    for name in ("ddrm", "ddnm"):
+        assert_one_error_line(run(*blur, name), "needs an operator with a singular value decomposition, got Blur")
+    assert not (tmp_path / "x.png").exists()
+    assert run(*blur, "diffpir").exit_code == 0
+
+
+def test_any_sampler_works_tile_by_tile(tmp_path):
+    save(tmp_path / "y.png", noisy((40, 48))[1])
+    tiles = ("--tile", 32, "--overlap", 8, "--tile-above", 0, "--json")
+    result = run("denoise", tmp_path / "y.png", tmp_path / "x.png", "--sampler", "ddrm", "--steps", 2, "--samples", 2, *tiles)
+    (record,) = json.loads(result.stdout)["results"]
+    assert (record["tiles"], record["network_calls"]) == (4, 16)
+    assert (tmp_path / "x.png.std.png").exists()
 
 
 def test_large_images_are_tiled(tmp_path):
@@ -258,7 +340,7 @@ def test_tiles_give_what_the_whole_gives(task):
     problem = make(picture, Path("a.png"))
     calls = []
     whole, cut = (
-        restore(problem, Denoiser(PixelPrior(), EDM()), Backprojection(), tiling, progress=lambda *p: calls.append(p))
+        restore(problem, Denoiser(PixelPrior(), EDM()), lambda A: Backprojection(), tiling, progress=lambda *p: calls.append(p))
         for tiling in (Tiling(tile=0), Tiling(tile=32, overlap=16, above=0))
     )
     assert cut.tiles > 3

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from prior.grids import SPACINGS, grid, karras, leading, log_snr, quadratic, trailing, uniform
-from prior.schedules import EDM, VE, VP, Cosine, Linear, RectifiedFlow
+from prior.grids import SPACINGS, grid, karras, leading, log_snr, natural, quadratic, trailing, uniform
+from prior.schedules import EDM, VE, VP, Cosine, Linear, MeanReverting, RectifiedFlow, SubVP
 
 SCHEDULES = [Linear(), Cosine(), Linear().respace("100"), VE(), EDM(), RectifiedFlow()]
 CASES = [
@@ -98,6 +98,13 @@ def test_trailing():
 def test_one_step_starts_from_noise():
     for spacing in ("uniform", "quadratic", "karras", "log_snr", "trailing"):
         close(grid(Linear(), 1, spacing), [999, -1], 1e-6)
+
+
+def test_natural_spacings():
+    wanted = {Linear(): "trailing", Linear().respace(50): "trailing", VP(): "quadratic", SubVP(): "quadratic"}
+    wanted |= dict.fromkeys([VE(), EDM(), RectifiedFlow(), MeanReverting()], "karras")
+    assert {schedule: natural(schedule) for schedule in wanted} == wanted
+    assert torch.equal(grid(VP(), 7), quadratic(VP(), 7))
 
 
 def test_ve_ends_at_minus_infinity():

@@ -169,6 +169,13 @@ def test_trigonometric_flow_ends_at_the_data():
     close(got, b * mean + math.sqrt(a**2 + (b * std) ** 2) * z, 1e-3)
 
 
+def test_a_walk_keeps_no_graph():
+    w, times = torch.ones(1, 1, requires_grad=True), torch.tensor([0.1, 0.2, 0.3])
+    fields = lambda x, t: (w * x, -w * x)  # noqa: E731
+    assert not Flow().walk(fields, torch.ones(1, 1), times).requires_grad
+    assert Flow().step(fields, torch.ones(1, 1), 0.1, 0.2).requires_grad
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="path must be one of linear, trigonometric, encoding_decoding, mirror, got 'cubic'"):
         Interpolant(path="cubic")
@@ -180,8 +187,10 @@ def test_bad_input():
         Flow(method="rk4")
     with pytest.raises(ValueError, match="epsilon must be finite and not negative, got -1"):
         Flow(epsilon=-1)
-    with pytest.raises(ValueError, match="noise must be given: a walk with epsilon"):
+    with pytest.raises(ValueError, match="noise must be given: a step with epsilon"):
         Flow(epsilon=0.5).walk(gaussian_fields(Interpolant()), torch.zeros(1, 1), torch.tensor([0.1, 0.2]))
+    with pytest.raises(ValueError, match="noise must be given: a step with epsilon"):
+        Flow(epsilon=0.5).step(gaussian_fields(Interpolant()), torch.zeros(1, 1), 0.1, 0.2)
     x = torch.zeros(1, 1)
     with pytest.raises(ValueError, match="target must be one of velocity, drift, eta, score, got 'noise'"):
         interpolant_loss(lambda x, t: x, Interpolant(), (x, x), x, torch.tensor([0.5]), target="noise")

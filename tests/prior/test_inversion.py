@@ -227,6 +227,32 @@ def test_walks_do_not_share_their_memory():
         assert torch.equal(got, sampler.walk(model, x, times))
 
 
+@invertible
+def test_a_walk_keeps_its_order_and_its_batch(sampler, calls):
+    model, x = gaussian_model(VP()), double((3, 1, 2, 2))
+    times = torch.tensor([0.5, 0.25, 0.125], dtype=torch.float64)
+    step = sampler.begin(VP(), times)
+    with pytest.raises(ValueError, match=r"the step from 0\.5 to 0\.25 is due, got 0\.25 to 0\.125"):
+        step(model, x, times[1], times[2], None, None)
+    step(model, x, times[0], times[1], None, None)
+    with pytest.raises(ValueError, match=r"x must keep its shape during a walk, \(3, 1, 2, 2\), got \(1, 1, 2, 2\)"):
+        step(model, x[:1], times[1], times[2], None, None)
+    lone = sampler.step(model, x, times[0], times[1], None)
+    assert torch.equal(lone, sampler.walk(model, x, times[:2]))
+
+
+@pytest.mark.parametrize("sampler", [BDIA(steps=8), EDICT(steps=8), DPMEncoder(steps=8)], ids=lambda s: type(s).__name__)
+def test_another_condition_edits(sampler):
+    """Of N(c, std^2) the condition is the mean c: the same noise, read with a mean 0.4 higher, is an image brighter by 0.4."""
+    model, image = gaussian_model(VP(), std=0.5), image_of(1, 1, 2, 2)
+    up, down = (sampler.encode, sampler.decode) if isinstance(sampler, DPMEncoder) else (sampler.invert, sampler.restore)
+    low, high = (torch.full((1, 1, 1, 1), c, dtype=torch.float64) for c in (0.3, 0.7))
+    codes = up(model, image, condition=low)
+    torch.testing.assert_close(down(model, codes, condition=low), image, rtol=0, atol=1e-9)
+    edited = down(model, codes, condition=high)
+    assert bool((edited > image + 0.1).all())
+
+
 def test_encodings_follow_their_seed():
     model, image = gaussian_model(VP()), image_of(2, 1, 4, 4)
     encoder = DPMEncoder(steps=5)

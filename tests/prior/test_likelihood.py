@@ -112,6 +112,13 @@ def test_bits_do_not_depend_on_the_range_of_the_network():
     torch.testing.assert_close(first.bits_per_dim, levels, rtol=0, atol=1e-3)
 
 
+def test_the_condition_moves_the_density():
+    x = torch.rand(2, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    condition = torch.full((2, 1, 1, 1), 0.8, dtype=torch.float64)
+    got = log_likelihood(gaussian_model(VP(), mean=0.3), x, probes=1, condition=condition).log_prob
+    assert torch.equal(got, log_likelihood(gaussian_model(VP(), mean=0.8), x, probes=1).log_prob)
+
+
 def test_network_evaluations_are_counted():
     model = gaussian_model(VP())
     got = log_likelihood(model, torch.rand(2, 1, 2, 2, dtype=torch.float64), probes=3)

@@ -12,9 +12,9 @@ from prior.denoiser import Denoiser, ImageHead, NoiseHead
 from prior.grids import grid
 from prior.mean_reverting_loss import StepTimes, mean_reverting_loss
 from prior.mixture import GaussianMixture
-from prior.samplers import DDIM, IRSDE, MRS, restore
+from prior.samplers import DDIM, IRSDE, MRS, DPMSolver, restore
 from prior.samplers.mean_reverting import reverse_mean
-from prior.schedules import EDM, VP, MeanReverting, Schedule
+from prior.schedules import EDM, VE, VP, MeanReverting, RectifiedFlow, Schedule
 from tests.prior.flow import probability_flow
 from tests.prior.shifted import shifted_denoiser
 
@@ -36,6 +36,25 @@ def double(shape, seed=0):
 def close(a, b, tol=1e-10):
     a, b = (torch.as_tensor(value, dtype=torch.float64) for value in (a, b))
     torch.testing.assert_close(a, b, rtol=tol, atol=tol)
+
+
+# --- with other schedules and samplers
+
+
+@pytest.mark.parametrize("schedule", [VP(), VE(), EDM(), RectifiedFlow()], ids=lambda s: type(s).__name__)
+def test_mrs_is_a_sampler_of_any_schedule(schedule):
+    model = MIXTURE.denoiser(schedule)
+    assert torch.equal(MRS(steps=8).times(schedule), grid(schedule, 8))
+    assert bool(MRS(steps=8).sample(model, (2, 1, 3, 3)).isfinite().all())
+    y = schedule.sigma(schedule.t_max / 2) * double((2, 1, 3, 3))
+    times = grid(schedule, 8, "log_snr")
+    close(MRS(order=1).walk(model, y, times), DPMSolver(order=1).walk(model, y, times), 1e-9)
+
+
+def test_a_sampler_that_clips_does_not_restore():
+    model = shifted_denoiser(MIXTURE, MeanReverting())
+    with pytest.raises(ValueError, match=r"sampler must not clip.* got DDIM\(.*\); set clip=False"):
+        restore(DDIM(steps=5), model, torch.zeros(1, 1, 3, 3))
 
 
 # --- the schedule

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from prior.mixture import GaussianMixture
-from prior.schedules import EDM, VP
+from prior.schedules import EDM, VE, VP, Linear
 
 
 def one_dimensional():
@@ -24,7 +24,9 @@ def test_density_integrates_to_one_and_denoiser_is_the_conditional_mean():
         assert float(got) == pytest.approx(float(expected), abs=1e-9)
 
 
-@pytest.mark.parametrize("schedule", [VP(time_scale=999.0), EDM()], ids=["vp", "edm"])
+@pytest.mark.parametrize(
+    "schedule", [VP(time_scale=999.0), VE(), VE(reads_sigma=True), EDM(), Linear(), Linear().respace(9)], ids=repr
+)
 def test_score_is_the_gradient_of_the_log_density(schedule):
     mixture = GaussianMixture.random((2, 3, 3), seed=4)
     model, t = mixture.denoiser(schedule), 0.3

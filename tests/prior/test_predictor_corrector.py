@@ -253,6 +253,12 @@ def walk(schedule, times=None, noise=None, **kinds):
     sampler.walk(gaussian_model(schedule), x, sampler.times(schedule) if times is None else times, noise=noise)
 
 
+def test_a_single_step():
+    schedule = VP(beta_0=0.1, beta_1=0.5)
+    x = PredictorCorrector(steps=1).sample(gaussian_model(schedule), (1, 1, 2, 2))
+    assert bool(x.isfinite().all())
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -266,6 +272,8 @@ def walk(schedule, times=None, noise=None, **kinds):
             "probability_flow needs the predictor reverse_diffusion or euler_maruyama, got 'ancestral'",
         ),
         (lambda: PredictorCorrector(steps=0).times(VP()), "steps must be at least 1, got 0"),
+        (lambda: PredictorCorrector(t_end=1.5).times(VP()), r"t_end must lie between 0 and 1, got 1\.5"),
+        (lambda: PredictorCorrector(t_end=0.0).times(VP()), r"t_end must lie between 0 and 1, got 0\.0"),
         (lambda: walk(VP()), r"noise must be given, .*MemberNoise\(seed, 2\)"),
         (
             lambda: PredictorCorrector(steps=20).sample(gaussian_model(VP()), (1, 1, 2, 2)),

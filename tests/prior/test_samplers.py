@@ -10,7 +10,7 @@ import torch
 from prior.denoiser import EDMHead, NoiseHead, VelocityHead
 from prior.randomness import MemberNoise
 from prior.samplers import DDIM, DDPM, Heun, Sampler
-from prior.schedules import EDM, VE, Cosine, Linear, RectifiedFlow
+from prior.schedules import EDM, VE, VP, Cosine, Linear, RectifiedFlow
 from prior.transition import Transition
 from tests.prior.gaussian import gaussian_model
 
@@ -246,6 +246,7 @@ def test_condition_chooses_the_mean():
 
 def test_spacing_follows_the_schedule():
     assert DDIM(steps=4).times(Linear()).tolist() == [999, 749, 499, 249, -1]
+    assert DDIM(steps=4).times(VP()).tolist() == DDIM(steps=4, spacing="quadratic").times(VP()).tolist()
     assert DDIM(steps=4).times(EDM()).tolist() == Heun(steps=4).times(EDM()).tolist()
     assert Heun(steps=4).times(Linear()).tolist() == DDIM(steps=4, spacing="karras").times(Linear()).tolist()
     assert DDIM(steps=4, spacing="leading").times(Linear()).tolist() == [750, 500, 250, 0, -1]
@@ -305,6 +306,14 @@ def test_guidance_reads_the_times_of_the_network():
 def test_guidance_must_have_the_shape_of_x(sampler, calls):
     with pytest.raises(ValueError, match=r"guidance must return the shape of x, \(1, 1, 2, 2\), got \(1,\)"):
         sampler.sample(gaussian_model(Linear()), (1, 1, 2, 2), guidance=lambda x, t: t)
+
+
+def test_guidance_needs_some_signal():
+    model = gaussian_model(RectifiedFlow(), VelocityHead())
+    zero = lambda x, t: torch.zeros_like(x)  # noqa: E731
+    with pytest.raises(ValueError, match=r"guidance needs alpha > 0, .*, got t = 1 of RectifiedFlow\(.*use the karras"):
+        DDIM(steps=3, spacing="uniform").sample(model, (1, 1, 2, 2), guidance=zero)
+    assert bool(DDIM(steps=3).sample(model, (1, 1, 2, 2), guidance=zero).isfinite().all())
 
 
 # --- inversion

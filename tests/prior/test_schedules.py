@@ -253,6 +253,12 @@ def test_sigmas_must_increase(make, ends):
         make(sigma_min=ends[0], sigma_max=ends[1])
 
 
+@pytest.mark.parametrize("t_min", [0.0, -0.1, 1.0])
+def test_the_end_of_vp_is_noisy(t_min):
+    with pytest.raises(ValueError, match=rf"t_min must lie strictly between 0, which is clean, and 1, got {t_min}"):
+        VP(t_min=t_min)
+
+
 def test_no_steps():
     with pytest.raises(ValueError, match="T must be at least 1, got 0"):
         Linear(T=0)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from inverse.operators import Blur, Downsample, Grayscale, Identity, Inpaint, LinearOperator, Operator, stack
+from inverse.operators import Blur, Downsample, Grayscale, Identity, Inpaint, LinearOperator, Operator, Quantize, stack
 from inverse.operators.algebra import Chain, Composed
 from inverse.operators.noise import Gaussian
 from inverse.operators.solve import conjugate_gradient, inner
@@ -51,8 +51,17 @@ def test_linear_only_if_both_are():
     assert isinstance(A @ B, LinearOperator)
     chain = Square() @ A
     assert isinstance(chain, Chain)
+    assert "\n" not in repr(chain)
     assert not chain.linear
     assert chain.domain == chain.codomain == (3, 4, 4)
+
+
+def test_the_start_of_a_chain_goes_backwards():
+    chain = Quantize(8) @ (0.5 * Identity())
+    torch.testing.assert_close(chain.pinv(chain(x)), x, atol=1 / 255, rtol=0)
+    with pytest.raises(TypeError, match=r"Square\(\) has no pinv"):
+        (Square() @ A).pinv(x)
+    assert repr(stack(Identity((3, 4, 4)), noise=Gaussian(0.1))) == "Stack(Identity(domain=(3, 4, 4)), domain=(3, 4, 4))"
 
 
 def test_complex_factor():

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 from inverse.operators import Gaussian, LinearOperator
+from inverse.operators.filters import _toeplitz, decompose
+from inverse.operators.fourier import _half_plane
+from inverse.operators.hadamard import _hadamard_matrix
 from tests.inverse.operators.examples import OPERATORS
 
 DTYPES = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -210,3 +213,44 @@ def test_with_noise(make):
     assert not torch.equal(noisy.measure(x, seed=3), noisy.measure(x, seed=4))
     noisy.double()
     assert all(b.dtype != torch.float64 for b in A.buffers())
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_sixteen_bits_are_computed_in_float32(make, dtype):
+    A = make()
+    x, y = randn(2, A.domain, 0).to(dtype), randn(2, A.codomain, 1).to(dtype)
+    for got, wanted in (
+        (A(x), A(x.float())),
+        (A.adjoint(y), A.adjoint(y.float())),
+        (A.pinv(y, tolerance=1e-2), A.pinv(y.float(), tolerance=1e-2)),
+        (A.prox(x, y, 0.5), A.prox(x.float(), y.float(), 0.5)),
+    ):
+        assert torch.equal(got, wanted.to(dtype))
+
+
+@every
+def test_autocast_changes_nothing(make):
+    A = make()
+    x, y = randn(2, A.domain, 0, torch.float32), randn(2, A.codomain, 1, torch.float32)
+    wanted = A(x), A.adjoint(y), A.pinv(y, tolerance=1e-2), A.prox(x, y, 0.5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = A(x), A.adjoint(y), A.pinv(y, tolerance=1e-2), A.prox(x, y, 0.5)
+        (grad,) = torch.autograd.grad(A(x.requires_grad_()), x, y)
+    for a, b in zip((*got, grad), (*wanted, wanted[1]), strict=True):
+        assert torch.equal(a, b)
+
+
+@every
+def test_what_inference_mode_leaves_behind_can_be_differentiated(make):
+    for cached in (_toeplitz, decompose, _hadamard_matrix, _half_plane):
+        cached.cache_clear()
+    with torch.inference_mode():
+        A = make()
+        inside = A.prox(randn(1, A.domain, 0, torch.float32), randn(1, A.codomain, 1, torch.float32), 0.5)
+    y, x = randn(1, A.codomain, 1, torch.float32), randn(1, A.domain, 0, torch.float32).requires_grad_()
+    torch.testing.assert_close(A.prox(x, y, 0.5).detach(), inside.clone(), atol=1e-6, rtol=0)
+    (grad,) = torch.autograd.grad(make().prox(x, y, 0.5).sum(), x)
+    assert bool(grad.isfinite().all())
+    (grad,) = torch.autograd.grad(A(x).sum(), x)
+    torch.testing.assert_close(grad, A.adjoint(torch.ones_like(y)), atol=1e-6, rtol=0)

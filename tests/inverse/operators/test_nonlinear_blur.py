@@ -131,3 +131,11 @@ def test_other_files_are_refused(tmp_path):
 def test_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_it_is_named_in_one_line_and_computes_in_the_precision_of_its_weights():
+    A, x = blur(), images(1, 3, 128, 128)
+    assert repr(A) == "NonlinearBlur(seed=0)"
+    wanted = A(x)
+    assert torch.equal(A(x.double()), wanted.double())
+    torch.testing.assert_close(A.bfloat16()(x), wanted, atol=0.05, rtol=0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from inverse.operators import Downsample, Gaussian, Identity, Inpaint, Overexpose, Poisson
+from inverse.operators import Blur, Downsample, Gaussian, Identity, Inpaint, Noiseless, Overexpose, Poisson
 from inverse.samplers import DAPS, DDNM, DDRM, DPS, MCG, DiffPIR, FlowChef, Langevin, PiGDM, RedDiff
 from prior.denoiser import Denoiser, NoiseHead
 from prior.mixture import GaussianMixture
@@ -63,6 +63,48 @@ def test_network_calls_are_those_documented(name):
 
 
 @every
+def test_progress_counts_through_members_whose_noise_differs(name):
+    A, seen = Inpaint.random(SHAPE, 0.3, seed=1, noise=Poisson(200.0)), []
+    out = SAMPLERS[name].reconstruct(model(), A, measurement(A, 2), progress=lambda *done: seen.append(done))
+    assert seen == [(k + 1, out.network_calls) for k in range(out.network_calls)]
+
+
+@every
+def test_precision(name):
+    """float64 stays; 16 bits are taken in float32; autocast touches the network alone, and this one computes no products."""
+    A, sampler = Downsample.area(2, shape=SHAPE, noise=Gaussian(0.05)), SAMPLERS[name]
+    y = measurement(A).bfloat16()
+    wanted = sampler.reconstruct(model(), A, y.float()).estimate
+    assert torch.equal(sampler.reconstruct(model(), A, y).estimate, wanted)
+    double = sampler.reconstruct(model(), A, y.double()).estimate
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(double.float(), wanted, atol=2e-3, rtol=1e-3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = sampler.reconstruct(model(), A, y.float()).estimate
+    assert inside.dtype == torch.float32
+    assert float((A(inside) - A(wanted)).abs().max()) < 0.1
+
+
+@every
+def test_inference_mode_and_gradients_of_the_measurement(name):
+    A = Downsample.area(2, shape=SHAPE, noise=Gaussian(0.05))
+    y = measurement(A)
+    wanted = SAMPLERS[name].reconstruct(model(), A, y).estimate
+    with torch.inference_mode():
+        assert torch.equal(SAMPLERS[name].reconstruct(model(), A, y + 0).estimate, wanted)
+    out = SAMPLERS[name].reconstruct(model(), A, y.clone().requires_grad_())
+    assert torch.equal(out.estimate, wanted)
+    assert not out.estimate.requires_grad
+
+
+@every
+@pytest.mark.parametrize("noise", [Noiseless(), Gaussian(0.0)], ids=repr)
+def test_no_noise_divides_nothing_by_zero(name, noise):
+    A = Blur(torch.tensor([[1.0, 0.0, 1.0]]) / 2, "circular", shape=SHAPE, noise=noise)  # some frequencies are lost
+    assert bool(SAMPLERS[name].reconstruct(model(), A, measurement(A)).estimate.isfinite().all())
+
+
+@every
 def test_same_seed_same_bytes(name):
     A = Downsample.area(2, shape=SHAPE, noise=Gaussian(0.05))
     y = measurement(A)
@@ -111,6 +153,8 @@ def test_nonlinear_operators_are_solved_or_refused(name):
 @every
 def test_bad_measurements_are_refused(name):
     A = Inpaint.random(SHAPE, 0.5, seed=0)
+    with pytest.raises(ValueError, match=r"y must be floating point or complex, got torch\.uint8; convert it"):
+        SAMPLERS[name].reconstruct(model(), A, torch.zeros(1, *SHAPE, dtype=torch.uint8))
     with pytest.raises(ValueError, match="y must be finite"):
         SAMPLERS[name].reconstruct(model(), A, torch.full((1, *SHAPE), float("nan")))
     with pytest.raises(ValueError, match="must have shape"):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from inverse.operators import Blur, Downsample, Gaussian, Identity, Inpaint, LinearOperator, Overexpose
+from inverse.operators import Blur, Downsample, Gaussian, Identity, Inpaint, LinearOperator, Overexpose, PhaseRetrieval
 from inverse.operators.decimation import Decimate
 from inverse.samplers.daps import DAPS, poly7
 from inverse.samplers.diffpir import DiffPIR, quad
@@ -352,10 +352,20 @@ def test_daps_takes_nonlinear_operators():
 
 def test_presets():
     assert DiffPIR.paper("inpainting") == DiffPIR(steps=20, spacing="quad", lam=1.0, zeta=1.0)
-    assert DAPS.paper("phase-retrieval") == dataclasses.replace(PAPER, mcmc=Langevin(lr=5e-5, decay=0.01), tau=0.01)
+    assert DAPS.paper("phase-retrieval") == dataclasses.replace(PAPER, mcmc=Langevin(lr=5e-5, decay=0.01), tau=0.02)
     assert (PAPER.levels, PAPER.steps, PAPER.ode_steps, PAPER.ode_end, PAPER.spread) == ((100.0, 0.1), 200, 5, 0.01, None)
     assert DAPS.paper("nonlinear-deblurring").network_calls(200) == 1000
     assert eval(repr(DAPS.paper("box-inpainting"))) == DAPS.paper("box-inpainting")
+
+
+def test_the_paper_retrieves_phases_in_the_unit_range():
+    """``-|y - A(x)|^2 / 0.01^2`` with A and y of images in [0, 1], while the chain walks in [-1, 1]."""
+    A, generator = PhaseRetrieval(1, shape=(1, 4, 4)), torch.Generator().manual_seed(0)
+    x, y = torch.rand(1, 1, 4, 4, generator=generator), torch.rand(1, 1, 6, 6, generator=generator)
+    z = (2 * x - 1).requires_grad_()
+    (wanted,) = torch.autograd.grad(-(y - A((z + 1) / 2)).square().sum() / 0.01**2, z)
+    target = DAPS.paper("phase-retrieval").conditional(Problem(PRIOR.denoiser(), A, y), z.detach(), 1.0)
+    torch.testing.assert_close(target.gradient(z.detach()), wanted, rtol=1e-5, atol=1e-3)
 
 
 def test_an_unstable_chain_says_so():

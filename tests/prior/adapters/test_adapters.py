@@ -30,6 +30,8 @@ def test_other_tables_stay_tables():
     torch.testing.assert_close(schedule.abar, torch.cumprod(1 - betas.double(), 0), rtol=1e-12, atol=0)
     with pytest.raises(ValueError, match="betas must lie strictly between 0 and 1"):
         schedule_of(torch.tensor([0.1, 1.0]))
+    with pytest.raises(ValueError, match="betas must lie strictly between 0 and 1, got none"):
+        schedule_of(torch.tensor([]))
 
 
 def test_a_plain_denoiser_is_a_prior():
@@ -116,6 +118,12 @@ def test_diffusers_heads(prediction, head):
     assert model.schedule == Linear()
     p = model(X, 300)
     torch.testing.assert_close(model.head.target(p.x0, p.eps, p.alpha, p.sigma), 0.1 * X + 0.3, atol=1e-5, rtol=1e-5)
+
+
+def test_diffusers_guidance_needs_two_prompts():
+    for prompts in ({}, {"prompt": torch.zeros(1, 2, 3)}, {"negative": torch.zeros(1, 2, 3)}):
+        with pytest.raises(ValueError, match=r"guidance = 3\.0 needs both prompt and negative"):
+            from_diffusers(FakeUNet(), scheduler(), guidance=3.0, **prompts)
 
 
 def test_diffusers_noise_and_guidance():
