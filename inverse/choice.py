@@ -44,8 +44,10 @@ def _adam(A: Operator, steps: int = 60) -> RedDiff:
     return RedDiff(steps=steps, levels=(0.2, 0.02), noise_floor=floor, optimizer=Adam(lr=0.01))
 
 
-def _hmc(highest: float, steps: int = 100, *, warm_start: bool = False) -> DAPS:
-    return DAPS(steps=steps, levels=(highest, 0.02), mcmc=HMC(steps=30), warm_start=warm_start)
+def _hmc(highest: float, steps: int = 100, *, noise_floor: float = 0.002, warm_start: bool = False) -> DAPS:
+    return DAPS(
+        steps=steps, levels=(highest, 0.02), mcmc=HMC(steps=30), noise_floor=noise_floor, warm_start=warm_start
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,13 @@ RULES = (
     Rule(ROUNDED, SAMPLES, lambda A: _hmc(1.0), "rounded: chains that draw, from a level at which y is no longer seen"),
     Rule(ROUNDED, FAST, lambda A: _adam(A, 20), "rounded: 20 gradient steps from y"),
     Rule(Overexpose, SLOW, lambda A: _hmc(1.0), "clipped, where y has no slope: chains that draw what the prior allows"),
-    Rule(Overexpose, FAST, lambda A: _hmc(1.0, 20), "clipped: the same chains, at 20 noise levels"),
+    Rule(Overexpose, FAST, lambda A: _hmc(1.0, 20, noise_floor=0.01), "clipped: the same in longer strides, at 20 levels"),
     Rule(PhaseRetrieval, SLOW, lambda A: _hmc(0.2, 50, warm_start=True), "many answers: chains around that of its solver"),
-    Rule(PhaseRetrieval, FAST, lambda A: _hmc(0.2, 20, warm_start=True), "many answers: the same chains, at 20 noise levels"),
+    Rule(PhaseRetrieval, FAST, lambda A: _hmc(0.2, 20, warm_start=True), "many answers: the same chains, at 20 levels"),
     Rule(Operator, SLOW, lambda A: _hmc(100.0), "nonlinear: chains that ask for its slope only, not the network's"),
-    Rule(Operator, FAST, lambda A: _hmc(100.0, 20), "nonlinear: the same chains, at 20 noise levels"),
+    Rule(Operator, FAST, lambda A: _hmc(100.0, 20), "nonlinear: the same chains, at 20 levels"),
 )
-"""The particular before the general; the settings are those measured in ``benchmarks.quality``."""
+"""The particular before the general; ``benchmarks.quality`` compares the samplers."""
 
 
 def choose(A: Operator, *, goal: str = "estimate", samples: int | None = None, shape: Shape | None = None) -> Sampler:

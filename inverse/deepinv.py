@@ -41,15 +41,16 @@ def to_deepinv(A: Operator, shape: Shape | None = None) -> Any:
     given = {} if noise is None else {"noise_model": noise}
     if not isinstance(A, LinearOperator):
         return Physics(A=lambda x, **_: A(x), **given)
+    linear: LinearOperator = A
 
     class Ours(LinearPhysics):  # type: ignore[misc]
         def A_dagger(self, y: Tensor, **_: Any) -> Tensor:
-            return A.pinv(y)
+            return linear.pinv(y)
 
         def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **_: Any) -> Tensor:
-            return A.prox(z, y, 1 / torch.as_tensor(gamma).flatten())
+            return linear.prox(z, y, torch.as_tensor(gamma).flatten().reciprocal())
 
-    return Ours(A=lambda x, **_: A(x), A_adjoint=lambda y, **_: A.adjoint(y), img_size=shape, **given)
+    return Ours(A=lambda x, **_: A(x), A_adjoint=lambda y, **_: linear.adjoint(y), img_size=shape, **given)
 
 
 class _Nonlinear(Operator):

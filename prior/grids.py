@@ -90,8 +90,8 @@ SPACINGS: dict[str, Callable[[Schedule, int], Tensor]] = {
 def natural(schedule: Schedule) -> str:
     """The spacing that suits a schedule: whole times where time is discrete, small last steps where it is continuous.
 
-    On a mixture of Gaussians, 10 to 40 steps of the first and higher order samplers err 1.5 to 4 times less with quadratic
-    than with karras on :class:`VP`.
+    With :class:`VP`, ten steps to a mixture of Gaussians err 1.5 (DDIM) to 4 times (DEIS) less with quadratic than with
+    karras.
     """
     if isinstance(schedule, DiscreteVP):
         return "trailing"

@@ -17,7 +17,7 @@ __all__ = ["StepTimes", "mean_reverting_loss"]
 
 @dataclass(frozen=True)
 class StepTimes:
-    """The whole times 1..T drawn uniformly: those from which a step can be taken."""
+    """The whole times 1..T (from 0 without ``offset``) drawn uniformly: those from which a step can be taken."""
 
     def sample(self, schedule: Schedule, count: int, generator: torch.Generator | None = None) -> Tensor:
         """``count`` times, float64."""

@@ -29,16 +29,20 @@ def full_precision(f: Callable[P, Tensor]) -> Callable[P, Tensor]:
 
     @wraps(f)
     def call(*args: P.args, **options: P.kwargs) -> Tensor:
-        first = next(a for a in args if isinstance(a, Tensor))
+        first = next(a for a in (*args, *options.values()) if isinstance(a, Tensor))
         device = first.device.type
         if first.dtype not in SHORT and not _autocast(device):
             return f(*args, **options)
-        longer = [lengthened(a) if isinstance(a, Tensor) else a for a in args]
+        longer = [_argument(a) for a in args]
         with torch.autocast(device, enabled=False):
-            out = f(*longer, **options)  # type: ignore[arg-type]
+            out = f(*longer, **{name: _argument(a) for name, a in options.items()})  # type: ignore[arg-type]
         return out if out.is_complex() else out.to(first.dtype)
 
     return call
+
+
+def _argument(a: object) -> object:
+    return lengthened(a) if isinstance(a, Tensor) else a
 
 
 def _autocast(device: str) -> bool:

@@ -20,8 +20,8 @@ __all__ = ["Problem"]
 class Problem:
     """A prior, an operator and a measurement ``y = A(image) + n`` with images in [0, 1], asked about in the network's range.
 
-    A measurement in 16 bits is taken in float32. With the network's black ``low`` and its ``scale`` from black to white, x = low + scale image, every answer is in
-    units of x: for a linear operator ``measured = scale y + low A(1) = A x + scale n``.
+    With the network's black ``low`` and its ``scale`` from black to white, x = low + scale image, every answer is in
+    units of x: for a linear operator ``measured = scale y + low A(1) = A x + scale n``. y in 16 bits is taken in float32.
     """
 
     model: Denoiser

@@ -31,6 +31,7 @@ from prior.schedules import EDM
 from tests.inverse.operators.examples import OPERATORS, crooked
 
 SHAPE = (3, 16, 16)
+TINY = {"features": 2, "front_blocks": 1, "back_blocks": 1, "code_channels": 2}
 NONLINEAR = {
     "jpeg": lambda: JPEG(10, shape=SHAPE),
     "quantize": lambda: Quantize(3, shape=SHAPE),

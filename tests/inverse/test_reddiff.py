@@ -11,7 +11,6 @@ from torch import nn
 
 from inverse import RedDiff
 from inverse.operators import JPEG, Blur, Downsample, Gaussian, Identity, Inpaint, Overexpose, Poisson
-from inverse.samplers.problem import Problem
 from inverse.samplers.optimizers import SGD, Adam, Implicit
 from inverse.samplers.problem import Problem
 from inverse.samplers.reddiff import WEIGHTINGS

@@ -231,8 +231,9 @@ def test_every_sampler_restores_at_the_price_it_names(tmp_path, name):
 
 def test_the_help_names_every_sampler_and_its_price():
     assert {str(name) for name in SamplerName} == {str(name) for name in samplers.SAMPLERS} == {*CALLS, "auto"}
-    for name in CALLS:
-        assert name in SAMPLER
+    for price in ("ddrm 20;", "reddiff 60, and 71 a sample", "diffpir, ddnm and daps 100", "pigdm, dps and mcg 100"):
+        assert price in SAMPLER
+    assert RedDiff(samples=1).network_calls(60) == 60 + 71
 
 
 @pytest.mark.parametrize(("name", "calls"), [("reddiff", 5 + 2 * (5 + 11)), ("diffpir", 10), ("daps", 10), ("auto", 10)])
@@ -264,7 +265,7 @@ def test_auto_restores_what_only_some_samplers_can(tmp_path):
         assert (record["settings"]["sampler"], record["network_calls"]) == (sampler, steps)
         assert record["measured_share"] is None
         if name == "auto":
-            assert psnr(tmp_path / "x.png", clean) > before + 1
+            assert psnr(tmp_path / "x.png", clean) > before + 0.5  # of the 1.0 dB that the mean within each level gains
     PixelPrior.calls = 0
     for name in ("reddiff", "diffpir", "ddrm", "ddnm", "pigdm", "mcg"):
         refused = run(*solve, "--sampler", name)

@@ -107,20 +107,6 @@ def test_walk_reaches_a_gaussian_prior():
     assert float(got.std()) == pytest.approx(0.2, abs=0.015)
 
 
-@every
-def test_single_precision_costs_the_image_alone(bridge):
-    """Neighbouring times differ little: coefficients in float32 would lose four digits of the noise."""
-    x0, y, z = (double((1, 8), seed) for seed in range(3))
-    sampler = BridgeSampler()
-    x = bridge.noised(x0, y, z, 40).float()
-    single, wanted = (
-        sampler.step(BridgeDenoiser(Known(x0.to(d)), bridge), x.to(d), y.float().to(d), 40, 39, z.float().to(d))
-        for d in (torch.float32, torch.float64)
-    )
-    assert single.dtype == torch.float32
-    close(single, wanted, 2e-6)
-
-
 def test_steps():
     assert BrownianBridge().steps(12) == [999, 899, 799, 699, 599, 499, 399, 299, 199, 99, 1, 0]
     assert BrownianBridge(T=50).steps(3) == [49, 1, 0]

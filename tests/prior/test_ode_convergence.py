@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from prior.grids import karras, log_snr, uniform
+from prior.grids import karras, log_snr, quadratic, uniform
 from prior.mixture import GaussianMixture
 from prior.samplers import DDIM, DEIS, GHVB, HB, IPNDM, DPMSolver, EVODiff, Nesterov, RungeKutta
 from prior.schedules import EDM, VP, Linear
@@ -69,6 +69,13 @@ def test_what_a_step_more_of_order_buys():
     assert errors == sorted(errors, reverse=True)
     errors = [error(DEIS(order=order), uniform, 64) for order in range(4)]
     assert all(a > 4 * b for a, b in pairwise(errors))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "gain"), [(DDIM(clip=False), 1.5), (DEIS(), 3.5), (IPNDM(), 3), (GHVB(), 2), (DPMSolver(), 2)], ids=repr
+)
+def test_what_the_natural_grid_buys(sampler, gain):
+    assert gain * error(sampler, quadratic, 10) < error(sampler, karras, 10)
 
 
 def variances(sampler, schedule, times):

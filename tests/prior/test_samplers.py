@@ -370,7 +370,7 @@ def test_samplers_are_values(sampler, calls):
         ),
         (
             lambda: Heun(spacing="uniform").sample(gaussian_model(RectifiedFlow(), VelocityHead()), (1, 1, 2, 2)),
-            "t must have a finite noise level, got t = 1 of RectifiedFlow",
+            "every time must have a finite noise level, got t = 1 of RectifiedFlow",
         ),
     ],
 )

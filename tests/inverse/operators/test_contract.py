@@ -224,7 +224,7 @@ def test_sixteen_bits_are_computed_in_float32(make, dtype):
         (A(x), A(x.float())),
         (A.adjoint(y), A.adjoint(y.float())),
         (A.pinv(y, tolerance=1e-2), A.pinv(y.float(), tolerance=1e-2)),
-        (A.prox(x, y, 0.5), A.prox(x.float(), y.float(), 0.5)),
+        (A.prox(x=x, y=y, rho=0.5), A.prox(x.float(), y.float(), 0.5)),
     ):
         assert torch.equal(got, wanted.to(dtype))
 
