@@ -27,6 +27,7 @@ from torch import Tensor
 import prior
 from benchmarks.photos import photographs
 from benchmarks.timing import machine
+from inverse import choose
 from inverse.ambiguity import align
 from inverse.calibration import coverage, half_width, scores
 from inverse.classical import bicubic_upscale, tv_reconstruct
@@ -45,7 +46,7 @@ from inverse.operators import (
     PhaseRetrieval,
 )
 from inverse.phase import HybridInputOutput
-from inverse.samplers import DAPS, DDNM, DDRM, DPS, HMC, MCG, Adam, DiffPIR, PiGDM, RedDiff
+from inverse.samplers import DAPS, DDNM, DDRM, DPS, MCG, Adam, DiffPIR, PiGDM, RedDiff
 from inverse.samplers.loop import PosteriorSampler
 
 __all__ = ["TASKS", "Row", "Task"]
@@ -84,7 +85,7 @@ def _unclip(A: Operator, y: Tensor) -> Tensor:
     return torch.where(y >= 1, filled.maximum(known), torch.where(y <= 0, filled.minimum(known), known))
 
 
-def _linear() -> dict[str, Sampler]:
+def _linear(zeta: float = 10.0) -> dict[str, Sampler]:
     return {
         "RedDiff": RedDiff(),
         "DiffPIR": DiffPIR(),
@@ -92,13 +93,13 @@ def _linear() -> dict[str, Sampler]:
         "DDNM": DDNM(),
         "PiGDM": PiGDM(prior_std=0.3),
         "DAPS": DAPS(),
-        "DPS": DPS(steps=100, zeta=10.0),
+        "DPS": DPS(steps=100, zeta=zeta),
         "MCG": MCG(zeta=1.0),
     }
 
 
 TASKS = (
-    Task("denoising 0.1", lambda shape, seed: Identity(shape, noise=Gaussian(0.1)), "total variation", _tv(0.1), _linear()),
+    Task("denoising 0.1", lambda shape, seed: Identity(shape, noise=Gaussian(0.1)), "total variation", _tv(0.1), _linear(1.0)),
     Task(
         "deblurring sigma 3, noise 0.02",
         lambda shape, seed: Blur.gaussian(3.0, shape=shape, noise=Gaussian(0.02)),
@@ -127,10 +128,10 @@ TASKS = (
         "the decoded file",
         lambda A, y: y,
         {
-            "RedDiff": RedDiff(optimizer=Adam(lr=0.01), levels=(0.2, 0.02), data_weight=200.0),
+            "RedDiff": choose(JPEG(10)),
             "RedDiff.paper": RedDiff.paper(),
             "PiGDM": PiGDM(prior_std=0.5, noise_aware=False),
-            "DAPS": DAPS(mcmc=HMC(steps=30), levels=(1.0, 0.02)),
+            "DAPS": choose(JPEG(10), goal="samples"),
             "DPS": DPS(steps=100, zeta=3.0),
         },
     ),
@@ -141,7 +142,7 @@ TASKS = (
         _unclip,
         {
             "RedDiff.paper": RedDiff.paper(lr=0.25, prior_weight=1.0),
-            "DAPS": DAPS(mcmc=HMC(steps=30), levels=(1.0, 0.02)),
+            "DAPS": choose(Overexpose(2.0)),
             "DPS": DPS(steps=100, zeta=0.3),
         },
     ),
@@ -152,7 +153,7 @@ TASKS = (
         lambda A, y: A.pinv(y),
         {
             "RedDiff": RedDiff(optimizer=Adam(lr=0.01), levels=(0.2, 0.02)),
-            "DAPS": DAPS(mcmc=HMC(steps=30), levels=(0.2, 0.02), steps=50, warm_start=True),
+            "DAPS": choose(PhaseRetrieval(1)),
             "DPS": DPS(steps=100, zeta=0.5),
         },
         ambiguous=True,
@@ -281,10 +282,17 @@ def _kept(path: Path | None, settings: dict[str, int]) -> dict[tuple[str, str, s
     return {(r.task, r.method, r.settings): r for r in rows}
 
 
+def _current(samples: int) -> set[tuple[str, str, str]]:
+    """What there is to measure, so that figures of earlier settings are dropped."""
+    baselines = {(task.name, task.baseline, "") for task in TASKS}
+    return baselines | {(t.name, n, repr(_with_samples(s, samples))) for t in TASKS for n, s in t.samplers.items()}
+
+
 def _write(path: Path | None, rows: list[Row], kept: dict[tuple[str, str, str], Row], settings: dict[str, int]) -> None:
     if path is None:
         return
     merged = kept | _kept(path, settings) | {(r.task, r.method, r.settings): r for r in rows}
+    merged = {key: row for key, row in merged.items() if key in _current(settings["samples"])}
     record = {**settings, "machine": machine(), "rows": [asdict(r) for r in merged.values()]}
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

@@ -55,11 +55,15 @@ def test_exact_table(monkeypatch):
 
 def test_quality_resumes_only_what_it_measured(tmp_path):
     path, settings = tmp_path / "quality.json", {"count": 1, "size": 64, "samples": 2}
-    row = quality.Row("denoising 0.1", "DDRM", "DDRM()", 1, 20, 30.0, 0.9, 1.0, 0.6, 0.9)
+    ddrm, ddnm = (repr(quality._with_samples(quality.TASKS[0].samplers[name], 2)) for name in ("DDRM", "DDNM"))
+    row = quality.Row("denoising 0.1", "DDRM", ddrm, 1, 20, 30.0, 0.9, 1.0, 0.6, 0.9)
     quality._write(path, [row], {}, settings)
-    assert quality._kept(path, settings) == {("denoising 0.1", "DDRM", "DDRM()"): row}
-    other = quality.Row("denoising 0.1", "DDNM", "DDNM()", 1, 100, 31.0, 0.9, 1.0)
+    assert quality._kept(path, settings) == {("denoising 0.1", "DDRM", ddrm): row}
+    other = quality.Row("denoising 0.1", "DDNM", ddnm, 1, 100, 31.0, 0.9, 1.0)
     quality._write(path, [other], {}, settings)  # what another process wrote meanwhile stays
+    assert len(json.loads(path.read_text())["rows"]) == 2
+    stale = quality.Row("denoising 0.1", "DDNM", "DDNM(of=another time)", 1, 100, 31.0, 0.9, 1.0)
+    quality._write(path, [stale], {}, settings)
     assert len(json.loads(path.read_text())["rows"]) == 2
     with pytest.raises(SystemExit, match="was measured with other settings"):
         quality._kept(path, settings | {"size": 128})

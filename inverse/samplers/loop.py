@@ -18,7 +18,7 @@ from inverse.samplers.problem import Problem
 from prior.denoiser import Denoiser
 from prior.grids import grid
 from prior.randomness import NoiseSource
-from prior.schedules import DiscreteVP, Schedule
+from prior.schedules import Schedule
 
 __all__ = ["Noise", "PosteriorSampler", "Progress", "apart", "counted", "plain_settings"]
 
@@ -36,7 +36,7 @@ class PosteriorSampler:
     Attributes
     ----------
     steps: steps of the time grid, the last of which arrives at the clean image.
-    spacing: name of the grid in :data:`prior.grids.SPACINGS`; None takes trailing where time is discrete, else karras.
+    spacing: name of the grid in :data:`prior.grids.SPACINGS`; None takes that of :func:`prior.grids.natural`.
     samples: independent draws; their mean is the estimate, their spread its uncertainty.
     """
 
@@ -93,8 +93,7 @@ class PosteriorSampler:
 
     def times(self, schedule: Schedule) -> Tensor:
         """The times visited: ``steps + 1`` of them, float64, decreasing to ``schedule.clean``."""
-        natural = "trailing" if isinstance(schedule, DiscreteVP) else "karras"
-        return grid(schedule, self.steps, natural if self.spacing is None else self.spacing)
+        return grid(schedule, self.steps, self.spacing)
 
     def start(self, problem: Problem, t: Tensor, noise: Noise) -> Tensor:
         """x at the first time, (B, C, H, W) in the network's range: pure noise unless the sampler knows better."""
