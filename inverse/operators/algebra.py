@@ -147,10 +147,12 @@ class Scaled(LinearOperator):
 
     def svd(self, shape: Shape | None = None) -> SVD | None:
         svd = self.A.svd(shape)
-        if svd is None or self.factor == 0:
-            return None
+        return None if svd is None or self.factor == 0 else self._scaled(svd)
+
+    def _scaled(self, svd: SVD) -> SVD:
         size, phase = abs(self.factor), self.factor / abs(self.factor)
-        return SVD(size * svd.s, lambda c: phase * svd.U(c), lambda y: svd.Uh(phase.conjugate() * y), svd.V, svd.Vh)
+        thin = None if svd.thin is None else self._scaled(svd.thin)
+        return SVD(size * svd.s, lambda c: phase * svd.U(c), lambda y: svd.Uh(phase.conjugate() * y), svd.V, svd.Vh, thin)
 
     def extra_repr(self) -> str:
         return f"factor={self.factor}"

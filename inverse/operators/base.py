@@ -44,6 +44,10 @@ class Operator(nn.Module):
         super().__init__()
         self.domain = None if domain is None else tuple(int(n) for n in domain)
         self.noise = noise or Noiseless()
+        self.register_load_state_dict_post_hook(_refresh)
+
+    def _refresh(self) -> None:
+        """Work out again what follows from the buffers; called when a state has been loaded."""
 
     def _apply_operator(self, x: Tensor) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} must define _apply_operator(x)")
@@ -92,6 +96,15 @@ class Operator(nn.Module):
                 f"{self!r}: x must be floating point or complex, got {x.dtype}; convert it, 8-bit images to [0, 1]"
             )
 
+    def divided(self, shape: Shape, factor: int) -> Shape:
+        """The image ``shape`` (C, H, W) with sides ``factor`` times as short; ``ValueError`` where they are no multiples."""
+        C, H, W = shape
+        if H % factor or W % factor:
+            raise ValueError(
+                f"{self!r} takes images whose height and width are multiples of {factor}, got {H} x {W}; crop or pad them"
+            )
+        return (C, H // factor, W // factor)
+
     def known_shape(self, shape: Shape | None, purpose: str) -> Shape:
         """``shape``, or the domain where it is None; ``ValueError`` where neither is known."""
         shape = shape or self.domain
@@ -112,6 +125,10 @@ class Operator(nn.Module):
         from inverse.operators.algebra import compose
 
         return compose(self, other)
+
+
+def _refresh(operator: Any, _: object) -> None:
+    operator._refresh()
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,13 +17,11 @@ from inverse.operators import kernels
 from inverse.operators.base import SVD, LinearOperator, Shape
 from inverse.operators.boundary import VALID, check_boundary, fold, pad
 from inverse.operators.convolution import by_parts, convolve, fast_length, hartley
-from inverse.operators.filters import Decomposition, Filter, decompose
+from inverse.operators.filters import Filter
 from inverse.operators.noise import Noise
-from inverse.operators.separable import separable_svd
+from inverse.operators.separable import filter_svd
 
 __all__ = ["Blur"]
-
-LARGEST_SVD = 2048  # pixels a side; the decomposition of a matrix of this size takes seconds, once
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,6 @@ class Blur(LinearOperator):
         self.boundary = boundary
         self.register_buffer("kernel", kernel.to(torch.get_default_dtype()))
         self._refresh()
-        self.register_load_state_dict_post_hook(_refresh)
         if self.domain is not None:
             self.output_shape(self.domain)
 
@@ -220,15 +217,7 @@ class Blur(LinearOperator):
         shape = self.known_shape(shape, "svd")
         if self.boundary == "circular":
             return self._circular_svd(shape)
-        if self._layout.filters is None or max(shape) > LARGEST_SVD:
-            return None
-        filters = self._layout.filters
-
-        def factors(like: Tensor) -> tuple[Decomposition, Decomposition]:
-            rows, columns = (decompose(f, n, like.dtype, like.device) for f, n in zip(filters, shape[1:], strict=True))
-            return rows, columns
-
-        return separable_svd(factors, shape)
+        return None if self._layout.filters is None else filter_svd(self._layout.filters, shape)
 
     def _circular_svd(self, shape: Shape) -> SVD:
         """``V`` is the Hartley transform, real and its own inverse; ``U`` is V with each frequency shifted in phase."""
@@ -258,10 +247,6 @@ class Blur(LinearOperator):
 
     def extra_repr(self) -> str:
         return ", ".join(filter(None, [f"kernel={tuple(self.kernel.shape)}, boundary={self.boundary!r}", super().extra_repr()]))
-
-
-def _refresh(operator: Blur, _: Any) -> None:
-    operator._refresh()
 
 
 def _layout(kernel: Tensor, boundary: str) -> _Layout:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -48,7 +48,6 @@ class BlockGaussian(LinearOperator):
             raise ValueError("rows must be finite and not all zero")
         self.register_buffer("rows", rows.to(torch.get_default_dtype()))
         self._refresh()
-        self.register_load_state_dict_post_hook(_refresh)
         if self.domain is not None:
             self.output_shape(self.domain)
 
@@ -97,12 +96,8 @@ class BlockGaussian(LinearOperator):
         return pixel_shuffle(columns.flatten(1, 2).unflatten(-1, measured[-2:]), self.block)
 
     def output_shape(self, shape: Shape) -> Shape:
-        C, H, W = shape
-        if H % self.block or W % self.block:
-            raise ValueError(
-                f"{self!r} takes images whose height and width are multiples of {self.block}, got {H} x {W}; crop or pad them"
-            )
-        return (C * len(self.rows), H // self.block, W // self.block)
+        C, h, w = self.divided(shape, self.block)
+        return (C * len(self.rows), h, w)
 
     def input_shape(self, shape: Shape) -> Shape:
         Cm, h, w = shape
@@ -153,7 +148,3 @@ class BlockGaussian(LinearOperator):
     def extra_repr(self) -> str:
         own = f"rows={tuple(self.rows.shape)}, block={self.block}"
         return ", ".join(filter(None, [own, super().extra_repr()]))
-
-
-def _refresh(operator: BlockGaussian, _: Any) -> None:
-    operator._refresh()

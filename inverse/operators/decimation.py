@@ -44,12 +44,7 @@ class Decimate(LinearOperator):
         return self.blur._adjoint(x)
 
     def output_shape(self, shape: Shape) -> Shape:
-        C, H, W = shape
-        if H % self.factor or W % self.factor:
-            raise ValueError(
-                f"{self!r} takes images whose height and width are multiples of {self.factor}, got {H} x {W}; crop or pad them"
-            )
-        return (C, H // self.factor, W // self.factor)
+        return self.divided(shape, self.factor)
 
     def input_shape(self, shape: Shape) -> Shape:
         C, h, w = shape

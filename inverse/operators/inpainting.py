@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -48,7 +48,6 @@ class Inpaint(LinearOperator):
         if self.domain is not None:
             self._check_shape(self.domain, "shape")
         self._refresh()
-        self.register_load_state_dict_post_hook(_refresh)
 
     def _refresh(self) -> None:
         factor = self.mask.to(torch.get_default_dtype())  # multiplies faster than a mask of bits
@@ -117,10 +116,6 @@ class Inpaint(LinearOperator):
 
     def extra_repr(self) -> str:
         return f"mask={tuple(self.mask.shape)}, seen={self.mask.double().mean().item():.3g}"
-
-
-def _refresh(operator: Inpaint, _: Any) -> None:
-    operator._refresh()
 
 
 class Sample(LinearOperator):

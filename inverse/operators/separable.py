@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from inverse.operators.base import SVD, LinearOperator, Shape
-from inverse.operators.filters import Decomposition
+from inverse.operators.filters import Decomposition, Filter, decompose
 from inverse.operators.noise import Noise
 
-__all__ = ["Separable", "separable_svd"]
+__all__ = ["LARGEST_SVD", "Separable", "filter_svd", "separable_svd"]
+
+LARGEST_SVD = 2048  # pixels a side; the decomposition of a matrix of this size takes seconds, once
 
 Factors = Callable[[Tensor], tuple[Decomposition, Decomposition]]
 
@@ -28,6 +29,18 @@ def separable_svd(factors: Factors, shape: Shape) -> SVD:
     kept, full = (int((R.s > 0).sum()), int((C.s > 0).sum())), (len(R.s), len(C.s))
     svd = _separable_svd(factors, shape[0], full)
     return svd if kept == full else replace(svd, thin=_separable_svd(factors, shape[0], kept))
+
+
+def filter_svd(filters: tuple[Filter, Filter], shape: Shape) -> SVD | None:
+    """The SVD of a filter down the rows and one along the columns; None for images of ``shape`` too large for it."""
+    if max(shape) > LARGEST_SVD:
+        return None
+
+    def factors(like: Tensor) -> tuple[Decomposition, Decomposition]:
+        rows, columns = (decompose(f, n, like.dtype, like.device) for f, n in zip(filters, shape[1:], strict=True))
+        return rows, columns
+
+    return separable_svd(factors, shape)
 
 
 def _separable_svd(factors: Factors, channels: int, kept: tuple[int, int]) -> SVD:
@@ -82,7 +95,6 @@ class Separable(LinearOperator):
             self.register_buffer(name, kept.to(torch.get_default_dtype()))
         self.cutoff = cutoff
         self._refresh()
-        self.register_load_state_dict_post_hook(_refresh)
         if self.domain is not None:
             self.output_shape(self.domain)
 
@@ -124,7 +136,3 @@ class Separable(LinearOperator):
 
     def extra_repr(self) -> str:
         return f"rows={tuple(self.rows.shape)}, columns={tuple(self.columns.shape)}"
-
-
-def _refresh(operator: Separable, _: Any) -> None:
-    operator._refresh()

@@ -7,14 +7,12 @@ from typing import Self
 from torch import Tensor
 
 from inverse.operators.base import SVD, LinearOperator, Shape
-from inverse.operators.filters import Decomposition, Filter, decompose
+from inverse.operators.filters import Filter
 from inverse.operators.noise import Noise
 from inverse.operators.resize import area_filter, bicubic_filter
-from inverse.operators.separable import separable_svd
+from inverse.operators.separable import filter_svd
 
 __all__ = ["Downsample"]
-
-LARGEST_SVD = 2048  # pixels a side; the decomposition of a matrix of this size takes seconds, once
 
 
 class Downsample(LinearOperator):
@@ -64,12 +62,7 @@ class Downsample(LinearOperator):
         return self.filter.adjoint(self.filter.adjoint(y, -2), -1)
 
     def output_shape(self, shape: Shape) -> Shape:
-        C, H, W = shape
-        if H % self.factor or W % self.factor:
-            raise ValueError(
-                f"{self!r} takes images whose height and width are multiples of {self.factor}, got {H} x {W}; crop or pad them"
-            )
-        return (C, H // self.factor, W // self.factor)
+        return self.divided(shape, self.factor)
 
     def input_shape(self, shape: Shape) -> Shape:
         C, h, w = shape
@@ -80,15 +73,7 @@ class Downsample(LinearOperator):
         self.output_shape(tuple(x.shape[1:]))
 
     def svd(self, shape: Shape | None = None) -> SVD | None:
-        shape = self.known_shape(shape, "svd")
-        if max(shape) > LARGEST_SVD:
-            return None
-
-        def factors(like: Tensor) -> tuple[Decomposition, Decomposition]:
-            rows, columns = (decompose(self.filter, n, like.dtype, like.device) for n in shape[1:])
-            return rows, columns
-
-        return separable_svd(factors, shape)
+        return filter_svd((self.filter, self.filter), self.known_shape(shape, "svd"))
 
     def extra_repr(self) -> str:
         return ", ".join(filter(None, [f"factor={self.factor}, taps={len(self.filter.taps)}", super().extra_repr()]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -70,7 +70,6 @@ class VaryingBlur(LinearOperator):
         if self.domain is not None:
             self._check_size(self.domain, "shape")
         self._refresh()
-        self.register_load_state_dict_post_hook(_refresh)
 
     def _refresh(self) -> None:
         used = self._term_weights(self.weights) != 0
@@ -186,10 +185,6 @@ class VaryingBlur(LinearOperator):
     def extra_repr(self) -> str:
         own = f"kernels={tuple(self.kernels.shape)}, weights={tuple(self.weights.shape)}, boundary={self.boundary!r}"
         return ", ".join(filter(None, [f"{own}, weighted={self.weighted!r}", super().extra_repr()]))
-
-
-def _refresh(operator: VaryingBlur, _: Any) -> None:
-    operator._refresh()
 
 
 def _check(kernels: Tensor, weights: Tensor, boundary: str, weighted: str) -> None:

@@ -91,6 +91,7 @@ OPERATORS: dict[str, Callable[[], LinearOperator]] = {
     "difference": lambda: Blur(crooked(3, 2), shape=(1, 4, 4)) - 0.1 * Identity(),
     "scaled": lambda: -2.5 * Blur.gaussian(0.6, shape=(1, 4, 5)),
     "scaled-isometry": lambda: 3 * Downsample.area(2, shape=(1, 4, 4)),
+    "scaled-thin": lambda: -0.5 * Downsample.bicubic(2, shape=(2, 6, 4)),
     "stack": lambda: stack(Downsample.area(2, shape=(3, 4, 4)), Grayscale(), Identity()),
     "adjoint": lambda: Blur(crooked(3, 4), "replicate", shape=(1, 5, 6)).H,
     "adjoint-area": lambda: Downsample.area(2, shape=(2, 4, 4)).H,
