@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from inverse.operators.base import LinearOperator, Operator, Shape
+from inverse.operators.noise import Noiseless
 from inverse.operators.nonlinear import JPEG, Overexpose, PhaseRetrieval, Quantize
+from inverse.samplers.consistent import Consistent
 from inverse.samplers.daps import DAPS
 from inverse.samplers.ddrm import DDRM
 from inverse.samplers.diffpir import DiffPIR
@@ -17,9 +19,9 @@ from inverse.samplers.mcmc import HMC
 from inverse.samplers.optimizers import Adam
 from inverse.samplers.reddiff import RedDiff
 
-__all__ = ["GOALS", "RULES", "Rule", "Sampler", "choose", "explain", "rounding", "with_samples"]
+__all__ = ["GOALS", "RULES", "Rule", "Sampler", "choose", "explain", "rounding", "with_samples", "with_steps"]
 
-Sampler = PosteriorSampler | RedDiff
+Sampler = PosteriorSampler | RedDiff | Consistent
 
 GOALS = ("estimate", "samples", "fast")
 DRAWS = 4
@@ -48,6 +50,10 @@ def _hmc(highest: float, steps: int = 100, *, noise_floor: float = 0.002, warm_s
     return DAPS(
         steps=steps, levels=(highest, 0.02), mcmc=HMC(steps=30), noise_floor=noise_floor, warm_start=warm_start
     )  # fmt: skip
+
+
+def _exactly(A: Operator, sampler: DAPS) -> DAPS | Consistent:
+    return Consistent(sampler=sampler) if isinstance(A.noise, Noiseless) else sampler
 
 
 @dataclass(frozen=True)
@@ -79,8 +85,8 @@ RULES = (
     Rule(ROUNDED, ESTIMATE, _adam, "rounded: gradient steps from y, held the less the coarser it is"),
     Rule(ROUNDED, SAMPLES, lambda A: _hmc(1.0), "rounded: chains that draw, from a level at which y is no longer seen"),
     Rule(ROUNDED, FAST, lambda A: _adam(A, 20), "rounded: 20 gradient steps from y"),
-    Rule(Overexpose, SLOW, lambda A: _hmc(1.0), "clipped, where y has no slope: chains that draw what the prior allows"),
-    Rule(Overexpose, FAST, lambda A: _hmc(1.0, 20, noise_floor=0.01), "clipped: the same in longer strides, at 20 levels"),
+    Rule(Overexpose, SLOW, lambda A: _exactly(A, _hmc(1.0)), "clipped, where y has no slope: chains that draw what may be"),
+    Rule(Overexpose, FAST, lambda A: _exactly(A, _hmc(1.0, 20, noise_floor=0.01)), "clipped: the same, at 20 levels"),
     Rule(PhaseRetrieval, SLOW, lambda A: _hmc(0.2, 50, warm_start=True), "many answers: chains around that of its solver"),
     Rule(PhaseRetrieval, FAST, lambda A: _hmc(0.2, 20, warm_start=True), "many answers: the same chains, at 20 levels"),
     Rule(Operator, SLOW, lambda A: _hmc(100.0), "nonlinear: chains that ask for its slope only, not the network's"),
@@ -123,8 +129,21 @@ def with_samples(sampler: Sampler, samples: int) -> Sampler:
 
     RED-Diff's draws come besides its estimate, those of the others make it.
     """
+    if isinstance(sampler, Consistent):
+        return Consistent(sampler=_plain(with_samples(sampler.sampler, samples)))
     least = 0 if isinstance(sampler, RedDiff) else 1
     return dataclasses.replace(sampler, samples=samples if samples > 1 else least)
+
+
+def with_steps(sampler: Sampler, steps: int) -> Sampler:
+    """``sampler`` with this many steps."""
+    if isinstance(sampler, Consistent):
+        return Consistent(sampler=_plain(with_steps(sampler.sampler, steps)))
+    return dataclasses.replace(sampler, steps=steps)
+
+
+def _plain(sampler: Sampler) -> PosteriorSampler | RedDiff:
+    return sampler.sampler if isinstance(sampler, Consistent) else sampler
 
 
 def _rule(A: Operator, goal: str, shape: Shape | None) -> Rule:

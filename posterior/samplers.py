@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
-from inverse.choice import Sampler, choose, with_samples
+from inverse.choice import Sampler, choose, with_samples, with_steps
 from inverse.operators.base import LinearOperator, Operator
 from inverse.samplers import DAPS, DDNM, DDRM, DPS, MCG, DiffPIR, PiGDM, RedDiff
 from posterior.commands.options import SamplerName
@@ -38,5 +37,5 @@ def chosen(name: SamplerName, A: Operator, *, steps: int | None = None, samples:
         raise TypeError(f"--sampler {name} needs a linear operator, got {A!r}; {', '.join(ANY[:-1])} and {ANY[-1]} take any")
     sampler = choose(A, goal="samples") if name is SamplerName.auto and samples > 1 else SAMPLERS[name](A)
     if steps is not None:
-        sampler = dataclasses.replace(sampler, steps=steps)
+        sampler = with_steps(sampler, steps)
     return with_samples(sampler, samples)

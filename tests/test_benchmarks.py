@@ -55,7 +55,7 @@ def test_exact_table(monkeypatch):
 
 def test_quality_resumes_only_what_it_measured(tmp_path):
     path, settings = tmp_path / "quality.json", {"count": 1, "size": 64, "samples": 2}
-    ddrm, ddnm = (repr(quality._with_samples(quality.TASKS[0].samplers[name], 2)) for name in ("DDRM", "DDNM"))
+    ddrm, ddnm = (repr(quality.with_samples(quality.TASKS[0].samplers[name], 2)) for name in ("DDRM", "DDNM"))
     row = quality.Row("denoising 0.1", "DDRM", ddrm, 1, 20, 30.0, 0.9, 1.0, 0.6, 0.9)
     quality._write(path, [row], {}, settings)
     assert quality._kept(path, settings) == {("denoising 0.1", "DDRM", ddrm): row}

@@ -71,6 +71,10 @@ class Operator(nn.Module):
         """An image that explains ``y``, to start from; ``TypeError`` where the operator offers none."""
         raise TypeError(f"{self!r} has no pinv(y); define one, or give the sampler a start of your own")
 
+    def project(self, x: Tensor, y: Tensor) -> Tensor:
+        """The image nearest to ``x`` that would be measured as ``y`` without noise; ``TypeError`` where none is offered."""
+        raise TypeError(f"{self!r} has no project(x, y); linear operators and those that round or clip values have one")
+
     def measure(self, x: Tensor, *, seed: int = 0) -> Tensor:
         """``A(x) + n``: a measurement with its noise, the same bytes for the same seed."""
         return self.noise.sample(self(x), torch.Generator().manual_seed(seed))
@@ -244,6 +248,10 @@ class LinearOperator(Operator):
         kept = svd.s > tolerance * svd.s.max()
         inverse = torch.where(kept, 1 / torch.where(kept, svd.s, 1), 0)
         return svd.V(svd.Uh(y) * inverse.to(y.device, y.real.dtype))
+
+    def project(self, x: Tensor, y: Tensor) -> Tensor:
+        """``x + A^+ (y - A x)``: of all images that are measured as ``y`` the nearest to ``x``."""
+        return x + self.pinv(y - self(x))
 
     @full_precision
     def prox(self, x: Tensor, y: Tensor, rho: float | Tensor, *, tolerance: float = 1e-6, iterations: int = 100) -> Tensor:

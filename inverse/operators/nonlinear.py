@@ -38,6 +38,11 @@ class Overexpose(Operator):
         """The image if nothing had been clipped."""
         return (y - 0.5) / self.gain + 0.5
 
+    def project(self, x: Tensor, y: Tensor) -> Tensor:
+        """The image nearest to ``x`` that is measured as ``y`` without noise: known where it was not clipped."""
+        known = self.pinv(y)
+        return torch.where(y >= 1, x.maximum(known), torch.where(y <= 0, x.minimum(known), known))
+
     def extra_repr(self) -> str:
         return f"gain={self.gain}"
 
@@ -58,6 +63,11 @@ class Quantize(Operator):
     def pinv(self, y: Tensor) -> Tensor:
         """The measurement itself."""
         return y
+
+    def project(self, x: Tensor, y: Tensor) -> Tensor:
+        """The image nearest to ``x`` within half a grey level of ``y``."""
+        half = (0.5 - 1e-5) / (2**self.bits - 1)  # exactly half would round up to the next
+        return x.maximum(y - half).minimum(y + half)
 
     def extra_repr(self) -> str:
         return f"bits={self.bits}"

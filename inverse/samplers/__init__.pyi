@@ -1,3 +1,4 @@
+from .consistent import Consistent as Consistent
 from .daps import DAPS as DAPS
 from .ddnm import DDNM as DDNM
 from .ddrm import DDRM as DDRM
