@@ -55,7 +55,8 @@ OPERATORS: dict[str, Callable[[], LinearOperator]] = {
     "blur": lambda: Blur.gaussian(0.8, "circular", shape=SHAPE, noise=Gaussian(NOISE)),
 }
 SAMPLERS: dict[str, PosteriorSampler | RedDiff] = {
-    "PiGDM": PiGDM(steps=STEPS, prior_std=0.35),
+    "PiGDM": PiGDM(steps=STEPS, prior_std=0.35, weighting="exact"),
+    "PiGDM, as for networks": PiGDM(steps=STEPS, prior_std=0.35),
     "DAPS": DAPS(steps=STEPS, spread=0.35),
     "DAPS, Langevin chain": DAPS(steps=STEPS, spread=0.35, mcmc=Langevin(steps=30)),
     "DAPS-1k, exact chain": DAPS(steps=200, levels=(100.0, 0.1), ode_steps=5, ode_end=0.01, spread=None),

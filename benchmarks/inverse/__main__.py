@@ -58,7 +58,7 @@ def full_size_call() -> float:
     """Seconds of one evaluation of the unconditional ImageNet network at 256 x 256, with random weights."""
     from prior.checkpoints import released
 
-    network = released()["256x256_diffusion_uncond"].build().eval()
+    network = released()["adm-imagenet-256"].model.build().eval()
     x, t = torch.randn(1, 3, 256, 256), torch.full((1,), 500.0)
     with torch.no_grad():
         network(x, t)

@@ -18,9 +18,14 @@ from prior.denoiser import Prediction
 __all__ = ["WEIGHTINGS", "PiGDM"]
 
 
+def _exact(p: Prediction, variance: Tensor, g: Tensor, v: Tensor) -> Tensor:
+    """``sigma^2 / (alpha r^2) g``."""
+    return p.sigma**2 / (p.alpha.clamp(min=torch.finfo(g.dtype).eps) * variance) * g
+
+
 def _bayes(p: Prediction, variance: Tensor, g: Tensor, v: Tensor) -> Tensor:
-    """``sigma^2 / (alpha r^2) g``, but no longer than v: at high noise levels a network's derivative is mostly error."""
-    shift = p.sigma**2 / (p.alpha.clamp(min=torch.finfo(g.dtype).eps) * variance) * g
+    """The same, but no longer than v: at high noise levels a network's derivative is mostly error."""
+    shift = _exact(p, variance, g, v)
     longest, length = (z.flatten(1).norm(dim=1).view(-1, *[1] * (g.ndim - 1)) for z in (v, shift))
     return shift * (longest / length.clamp(min=torch.finfo(g.dtype).tiny)).clamp(max=1)
 
@@ -30,7 +35,11 @@ def _adaptive(p: Prediction, variance: Tensor, g: Tensor, v: Tensor) -> Tensor:
     return p.alpha * g
 
 
-WEIGHTINGS: dict[str, Callable[[Prediction, Tensor, Tensor, Tensor], Tensor]] = {"bayes": _bayes, "adaptive": _adaptive}
+WEIGHTINGS: dict[str, Callable[[Prediction, Tensor, Tensor, Tensor], Tensor]] = {
+    "bayes": _bayes,
+    "exact": _exact,
+    "adaptive": _adaptive,
+}
 """How far x0 moves, from the prediction, r^2, ``g = J^T v`` and v: by Bayes' rule, or as algorithm 1 of the paper."""
 
 
@@ -50,8 +59,8 @@ class PiGDM(GuidedSampler):
     ----------
     prior_std: s, in the network's range; 1 in the paper.
     noise_aware: False takes c = 0 whatever the noise, for any operator with a ``pinv``: ``v = A^+ y - A^+ A(x0)``.
-    weighting: "bayes", by Bayes' rule but never further than v; or "adaptive", as in algorithm 1 of the paper: x0 moves by
-        ``alpha J^T v``.
+    weighting: "exact", by Bayes' rule, where the denoiser is; "bayes", the same but never further than v, for networks; or
+        "adaptive", as in algorithm 1 of the paper: x0 moves by ``alpha J^T v``.
     weight: factor of the gradient.
     keep_eps: only x0 is guided, the noise stays as the network predicted it, as in algorithm 1 of the paper.
     project: what the measurement fixes of x0 is replaced by it, the gradient moves the rest; RED-Diff's code for masks.

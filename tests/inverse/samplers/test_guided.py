@@ -429,7 +429,7 @@ def test_bad_input():
         MCG(zeta=-1)
     with pytest.raises(ValueError, match="prior_std must be positive, got 0"):
         PiGDM(prior_std=0)
-    with pytest.raises(ValueError, match="weighting must be one of bayes, adaptive, got 'linear'"):
+    with pytest.raises(ValueError, match="weighting must be one of bayes, exact, adaptive, got 'linear'"):
         PiGDM(weighting="linear")
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
         PiGDM(steps=0)
@@ -442,3 +442,26 @@ def test_bad_input():
     with pytest.raises(TypeError, match="MCG needs a linear operator, got Overexpose"):
         MCG(steps=1).reconstruct(model, Overexpose(2.0), y)
     assert model.network.calls == 0  # refused before any work
+
+
+@torch.no_grad()
+def test_the_limit_of_the_move_only_shortens_it():
+    """Where Bayes' rule moves x0 less than v the two weightings agree; elsewhere "bayes" has the length of v."""
+    model, A = PRIOR.denoiser(), Identity(noise=Gaussian(0.1))
+    problem = Problem(model, A, PRIOR.image(SHAPE))
+    for level, agree in ((0.2, True), (20.0, True)):
+        t, s = torch.tensor(level), torch.tensor(level / 2)
+        x = torch.full((1, *SHAPE), 0.3)
+        steps = [
+            PiGDM(prior_std=STD, weighting=w, eta=0.0).step(problem, x, t, s, torch.zeros_like) for w in ("bayes", "exact")
+        ]
+        assert torch.allclose(*steps, atol=1e-4) == agree
+    narrow = [PiGDM(prior_std=STD / 4, weighting=w, eta=0.0) for w in ("bayes", "exact")]  # a prior thought to be sure
+    moves = [
+        p.step(problem, torch.full((1, *SHAPE), 0.3), torch.tensor(2.0), torch.tensor(1.0), torch.zeros_like) for p in narrow
+    ]
+    still = PiGDM(prior_std=STD / 4, weight=0.0, eta=0.0).step(
+        problem, torch.full((1, *SHAPE), 0.3), torch.tensor(2.0), torch.tensor(1.0), torch.zeros_like
+    )
+    short, long = (float((m - still).norm()) for m in moves)
+    assert short < 0.5 * long
