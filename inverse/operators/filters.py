@@ -16,7 +16,7 @@ from inverse.operators.boundary import check_boundary, fold, pad
 
 __all__ = ["Decomposition", "Filter", "decompose"]
 
-BLOCK = 32
+BLOCK = 16
 
 
 @dataclass(frozen=True, eq=False)
