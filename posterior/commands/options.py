@@ -39,7 +39,7 @@ class SamplerName(StrEnum):
 
 SAMPLER = (
     "Network evaluations by default: ddrm 20; reddiff 60, and 71 a sample; diffpir, ddnm and daps 100; pigdm, dps and mcg "
-    "100, about three times as slow. But for reddiff, each sample costs as many again. auto: what suits the operator."
+    "100, about twice as slow. But for reddiff, each sample costs as many again. auto: what suits the operator."
 )
 
 
