@@ -56,6 +56,20 @@ def _released(name: str, meta: Mapping[str, Any]) -> bool:
 
 # the kinds of each system, tried in this order
 RULES: dict[str, dict[str, Rule]] = {
+    "ct": {
+        "settings": _named("^cases$"),
+        "parallel": _named("^parallel"),
+        "fan": _named("^fan"),
+        "shepp_logan": _named("shepp_logan"),
+        "cone_voxel": _named("^cone.*voxel"),
+        "cone_analytic": _named("^cone.*analytic"),
+    },
+    "mri_ops": {
+        "settings": _named("^cases$"),
+        "sense": _named("^sense"),
+        "nufft": _named("^nufft"),
+        "espirit": _named("^espirit"),
+    },
     "adm_unet": {
         "network": _network,
         "released_keys": _released,
@@ -85,7 +99,7 @@ RULES: dict[str, dict[str, Rule]] = {
     },
 }
 
-SUPPORT = frozenset({("adm_unet", "pool")})
+SUPPORT = frozenset({("adm_unet", "pool"), ("ct", "settings"), ("mri_ops", "settings")})
 """Kinds that only feed other cases and need no test of their own."""
 
 
@@ -112,6 +126,12 @@ class Case:
         path = self.folder / f"{self.name}.safetensors"
         stored = load_file(path) if path.exists() else {}
         return {key: t.float() if t.dtype in (torch.float16, torch.uint8) else t for key, t in stored.items()}
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What the folder's ``cases.json`` says of this case: its entry, and everything else there under its own name."""
+        every = _read_json(self.folder / "cases.json")
+        return {**every, **every.get(self.name, {})}
 
     def __getitem__(self, key: str) -> Tensor:
         return self.tensors[key]

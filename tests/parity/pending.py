@@ -8,10 +8,8 @@ SYSTEMS = frozenset(
     {
         "adcsr",
         "aps",
-        "ct",
         "diffusion_mbir",
         "idm",
-        "mri_ops",
         "ncsnpp",
         "oscar",
         "resshift",

@@ -1,0 +1,5 @@
+"""CT and MRI: geometries, forward operators, classical reconstructions and files. Imports are lazy."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

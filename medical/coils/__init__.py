@@ -1,0 +1,5 @@
+"""Receive coils: sensitivity maps, compression, noise whitening and the combination of coil images. Imports are lazy."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

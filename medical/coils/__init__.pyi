@@ -1,0 +1,13 @@
+from .calibration import calibration_region as calibration_region
+from .calibration import sampled_centre as sampled_centre
+from .combination import combine as combine
+from .combination import root_sum_of_squares as root_sum_of_squares
+from .compression import Compression as Compression
+from .compression import compress as compress
+from .eigenmaps import CoilMaps as CoilMaps
+from .eigenmaps import espirit as espirit
+from .low_resolution import estimate as estimate
+from .low_resolution import low_resolution_maps as low_resolution_maps
+from .mixing import mix_coils as mix_coils
+from .whitening import noise_covariance as noise_covariance
+from .whitening import whitening_matrix as whitening_matrix

@@ -1,0 +1,9 @@
+from .beam import Beam as Beam
+from .cone import ConeBeam as ConeBeam
+from .detector import Detector as Detector
+from .fan import FanBeam as FanBeam
+from .parallel import ParallelBeam as ParallelBeam
+from .rays import Rays as Rays
+from .values import uniform as uniform
+from .vectors import VectorBeam as VectorBeam
+from .volume import Volume as Volume

@@ -1,0 +1,5 @@
+"""What CT and MRI scanners measure: projectors, coils and Fourier transforms. Imports are lazy."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
