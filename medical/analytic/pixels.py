@@ -191,7 +191,7 @@ def _plane_work(q: Any, out: Any, pixels: Pixels) -> Callable[[tuple[int, int]],
     from medical.analytic import kernels
 
     grid, plane = tuple(a.numpy() for a in pixels.grid[1:]), (pixels.source, pixels.columns[0], 1 / pixels.columns[1])
-    data, picture, views = q[..., 0], out[..., 0], pixels.views.numpy()
+    data, picture, views = q.reshape(q.shape[:3]), out.reshape(out.shape[:3]), pixels.views.numpy()
     if pixels.kind != CURVED:
         kernel = kernels.backproject_flat if pixels.kind == FLAT else kernels.backproject_parallel
         return lambda rows: kernel(data, picture, views, grid, plane, rows)

@@ -178,7 +178,8 @@ def _values(path: Path) -> NDArray[np.float32]:
             stored = file.pixel_array
     except (ValueError, AttributeError, EOFError, OSError, KeyError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{path}: truncated or damaged pixels ({str(error).splitlines()[0]})") from error
-    slope, intercept = (float(file.get(name, default)) for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0)))
+    slope, intercept = file.get("RescaleSlope"), file.get("RescaleIntercept")
+    slope, intercept = (1.0 if slope is None else float(slope)), (0.0 if intercept is None else float(intercept))
     values = (stored.astype(np.float64) * slope + intercept).astype(np.float32)
     if not np.isfinite(values).all():
         raise ValueError(f"{path}: holds values that are NaN or infinite")

@@ -21,7 +21,7 @@ def uniform(views: int, start: float = 0.0, stop: float = math.pi) -> tuple[floa
 
 def whole_numbers(name: str, values: int | Sequence[int]) -> tuple[int, ...]:
     """``values`` as a tuple of whole numbers, each at least 1."""
-    given = (values,) if isinstance(values, int) else tuple(values)
+    given = tuple(values) if isinstance(values, Iterable) else (values,)
     if not given or any(isinstance(n, bool) or int(n) != n or n < 1 for n in given):
         raise ValueError(f"{name} must hold whole numbers, at least 1, got {values}")
     return tuple(int(n) for n in given)
@@ -29,10 +29,8 @@ def whole_numbers(name: str, values: int | Sequence[int]) -> tuple[int, ...]:
 
 def floats(name: str, values: float | Sequence[float] | Tensor, count: int | None = None) -> tuple[float, ...]:
     """``values`` as a tuple of finite numbers, one number standing for ``count`` of them."""
-    if isinstance(values, (int, float)):
-        given: tuple[float, ...] = (float(values),) * (count or 1)
-    else:
-        given = tuple(torch.as_tensor(values, dtype=torch.float64).flatten().tolist())
+    table = torch.as_tensor(values, dtype=torch.float64)
+    given = tuple(table.flatten().tolist()) * (1 if table.ndim else count or 1)
     if count is not None and len(given) != count:
         raise ValueError(f"{name} must be one number or {count}, got {len(given)}")
     if not all(math.isfinite(v) for v in given):

@@ -152,7 +152,7 @@ def test_detector_coordinates():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: ParallelBeam(range(0, 1800), 5), "radians"),
+        (lambda: ParallelBeam(range(1800), 5), "radians"),
         (lambda: FanBeam(torch.arange(0.0, 360.0), 5, DSO, DOD), "deg2rad"),
         (lambda: ConeBeam(torch.arange(0.0, 360.0), (2, 5), DSO, DOD), "radians"),
         (lambda: ParallelBeam((), 5), "at least one view"),
