@@ -1,4 +1,4 @@
 from . import filters as filters
 from . import weights as weights
-from .fbp import fbp as fbp
-from .fdk import fdk as fdk
+from .feldkamp import fdk as fdk
+from .filtered_backprojection import fbp as fbp

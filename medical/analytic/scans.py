@@ -11,6 +11,7 @@ from medical.analytic.weights import angular_weights, gaps, half_fan, is_open, p
 from medical.geometry.beam import Beam
 from medical.geometry.cone import ConeBeam
 from medical.geometry.fan import FanBeam
+from medical.geometry.volume import Volume
 
 __all__ = ["SCANS", "ray_weights", "settle"]
 
@@ -18,10 +19,11 @@ SCANS = ("auto", "full", "short", "limited")
 TURN = 2 * math.pi
 
 
-def settle(beam: Beam, scan: str) -> str:
+def settle(beam: Beam, scan: str, volume: Volume) -> str:
     """``scan`` where it says which, else "full", "short" or "limited" by the angles of ``beam``.
 
-    Full is a turn, short the least that determines the picture: half a turn, and for a fan its angle more.
+    Full is a turn, short the least that determines the picture: half a turn, and for a fan its angle more, as far as it
+    passes through ``volume``.
 
     Raises ``ValueError`` for another name, and for a fan that covers less than a short scan and is not said to be limited.
     """
@@ -36,17 +38,20 @@ def settle(beam: Beam, scan: str) -> str:
         return "limited" if is_open(beam.angles, math.pi) else "short"
     if not is_open(beam.angles, TURN):
         return "full"
-    return _short(beam)
+    return _short(beam, volume)
 
 
-def _short(beam: Beam) -> str:
+def _short(beam: Beam, volume: Volume) -> str:
     span, step = short_arc(beam.angles)[1], float(gaps(beam.angles, TURN)[1].sort().values[-2])
-    needed = math.pi + 2 * max(beam.fan_angles) if isinstance(beam, (FanBeam, ConeBeam)) else math.pi
+    needed = math.pi
+    if isinstance(beam, (FanBeam, ConeBeam)):
+        through = math.asin(min(1.0, volume.outer_radius / beam.source_distance))
+        needed += 2 * min(max(beam.fan_angles), through)
     if span >= needed - step:
         return "short"
     raise ValueError(
         f"angles cover {math.degrees(span):.1f} degrees; a short scan needs half a turn and the fan angle, "
-        f"{math.degrees(needed):.1f}. Measure more views, choose scan='short' where the object is narrower than the detector, "
+        f"{math.degrees(needed):.1f}. Measure more views, choose scan='short' where the object is narrower than that, "
         f"or scan='limited' to reconstruct what there is"
     )
 

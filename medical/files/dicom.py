@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from medical.files.damage import damage
 from medical.files.scan import Scan
 
 if TYPE_CHECKING:
@@ -30,8 +32,7 @@ def read_dicom(folder: str | Path, *, series: str | None = None) -> Scan:
 
     data[z, y, x] = slope * stored + intercept: Hounsfield units for CT. y counts the rows of a picture from its top, x its
     columns from the left, z the slices in the direction x cross y. The affine takes DICOM's LPS to the RAS of NIfTI; a
-    gantry tilt is in it and is not resampled. Files that are not DICOM, or hold something
-    else than pictures, are passed over.
+    gantry tilt is in it and is not resampled. Files that are not DICOM, or hold something else than pictures, are passed over.
 
     Parameters
     ----------
@@ -45,11 +46,11 @@ def read_dicom(folder: str | Path, *, series: str | None = None) -> Scan:
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder}: must be a folder of DICOM slices")
     slices = _one_series(folder, _headers(folder), series)
-    for path, header in slices:
-        _check_slice(path, header)
     first = slices[0][1]
     for path, header in slices:
-        _check_alike(path, header, first)
+        with damage(path, "damaged DICOM file", *_broken()):
+            _check_slice(path, header)
+            _check_alike(path, header, first)
     across, down = np.split(np.array(first.ImageOrientationPatient, dtype=np.float64), 2)
     normal = np.cross(across, down)
     slices.sort(key=lambda found: float(_position(found[1]) @ normal))
@@ -59,6 +60,14 @@ def read_dicom(folder: str | Path, *, series: str | None = None) -> Scan:
     return Scan(data=torch.from_numpy(data), affine=torch.from_numpy(affine), unit="" if unit == "US" else str(unit))
 
 
+def _broken() -> tuple[type[Exception], ...]:
+    """What pydicom raises for damaged files, apart from ``ValueError``."""
+    from pydicom.errors import BytesLengthException
+
+    known = (OSError, EOFError, KeyError, AttributeError, TypeError, NotImplementedError, RuntimeError, struct.error)
+    return *known, BytesLengthException
+
+
 def _headers(folder: Path) -> list[tuple[Path, Dataset]]:
     """The files that hold a picture, without reading their pixels."""
     import pydicom
@@ -66,13 +75,13 @@ def _headers(folder: Path) -> list[tuple[Path, Dataset]]:
     found: list[tuple[Path, Dataset]] = []
     for path in sorted(p for p in folder.iterdir() if p.is_file()):
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True)
+            with damage(path, "damaged DICOM file", *_broken()):
+                header = pydicom.dcmread(path, stop_before_pixels=True)
+                header.get("SeriesInstanceUID")
         except pydicom.errors.InvalidDicomError:
             if path.suffix.lower() in SUFFIXES:
                 raise ValueError(f"{path}: damaged, or no DICOM file; remove it or copy it again") from None
             continue
-        except (EOFError, OSError, ValueError, KeyError, NotImplementedError) as error:
-            raise ValueError(f"{path}: damaged DICOM file ({error})") from error
         if "Rows" in header:
             found.append((path, header))
         elif "Image Storage" in _kind(header):
@@ -106,6 +115,8 @@ def _check_slice(path: Path, header: Dataset) -> None:
         raise ValueError(f"{path}: has {header.NumberOfFrames} frames; multi-frame files are not read, split them first")
     if int(header.get("SamplesPerPixel", 1)) != 1:
         raise ValueError(f"{path}: must be grey, got {header.SamplesPerPixel} samples a pixel")
+    if len(_position(header)) != 3:
+        raise ValueError(f"{path}: ImagePositionPatient must be three numbers, got {header.ImagePositionPatient}")
     syntax = header.file_meta.get("TransferSyntaxUID")
     if syntax is None:
         raise ValueError(f"{path}: states no transfer syntax; write it again as explicit little endian")
@@ -171,15 +182,12 @@ def _values(path: Path) -> NDArray[np.float32]:
     """Slope times stored value plus intercept, (H, W)."""
     import pydicom
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is said of the file's style does not touch its pixels
-            file: Any = pydicom.dcmread(path)
-            stored = file.pixel_array
-    except (ValueError, AttributeError, EOFError, OSError, KeyError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{path}: truncated or damaged pixels ({str(error).splitlines()[0]})") from error
-    slope, intercept = file.get("RescaleSlope"), file.get("RescaleIntercept")
-    slope, intercept = (1.0 if slope is None else float(slope)), (0.0 if intercept is None else float(intercept))
+    with damage(path, "truncated or damaged pixels", *_broken()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is said of the file's style does not touch its pixels
+        file: Any = pydicom.dcmread(path)
+        stored = file.pixel_array
+        slope, intercept = file.get("RescaleSlope"), file.get("RescaleIntercept")
+        slope, intercept = (1.0 if slope is None else float(slope)), (0.0 if intercept is None else float(intercept))
     values = (stored.astype(np.float64) * slope + intercept).astype(np.float32)
     if not np.isfinite(values).all():
         raise ValueError(f"{path}: holds values that are NaN or infinite")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medical.files.damage import damage
+
 if TYPE_CHECKING:
     import h5py
 
@@ -31,14 +33,9 @@ def reading(path: str | Path) -> Iterator[h5py.File]:
         raise FileNotFoundError(f"{path}: there is no such file")
     if not h5py.is_hdf5(path):
         raise ValueError(f"{path}: not an HDF5 file")
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except PermissionError:
-        raise
-    except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: truncated or damaged HDF5 file ({reason}); copy or write it again") from error
+    what = "truncated or damaged HDF5 file; copy or write it again"
+    with damage(path, what, OSError, RuntimeError, KeyError), h5py.File(path, "r") as file:
+        yield file
 
 
 def dataset(group: h5py.Group, name: str, ranks: tuple[int, ...]) -> h5py.Dataset:
@@ -47,7 +44,7 @@ def dataset(group: h5py.Group, name: str, ranks: tuple[int, ...]) -> h5py.Datase
 
     found, path = group.get(name), group.file.filename
     if not isinstance(found, h5py.Dataset):
-        raise ValueError(f"{path}: has no dataset {name!r}, only {sorted(group)}")
+        raise ValueError(f"{path}: has no dataset {name!r}, only {sorted(map(text, group))}")
     if found.shape is None or found.ndim not in ranks:
         allowed = " or ".join(map(str, ranks))
         raise ValueError(f"{path}: dataset {name!r} must have {allowed} axes, got shape {found.shape}")

@@ -133,7 +133,7 @@ def read_ismrmrd(
 
 def _group(file: h5py.File, group: str) -> h5py.Group:
     if group not in file:
-        raise ValueError(f"{file.filename}: has no group {group!r}, only {sorted(file)}; name one with group=")
+        raise ValueError(f"{file.filename}: has no group {group!r}, only {sorted(map(text, file))}; name one with group=")
     return file[group]
 
 

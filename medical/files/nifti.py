@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from medical.files.atomic import written_whole
+from medical.files.damage import damage
 from medical.files.hdf5 import check_finite
 from medical.files.scan import Scan
 
@@ -37,19 +38,17 @@ def read_nifti(path: str | Path) -> Scan:
     _check_suffix(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file")
-    try:
+    broken = (OSError, EOFError, KeyError, zlib.error, nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError)
+    with damage(path, "damaged or no NIfTI file", *broken):
         image: Any = nib.load(path, mmap=False)
         _check_kind(path, image)
         array = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, zlib.error, nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: damaged or no NIfTI file ({reason})") from error
+        length = LENGTH_NAMES.get(image.header.get_xyzt_units()[0], "mm")
     array = array.reshape((*image.shape, 1)[:3])
     with np.errstate(over="ignore"):  # beyond float32 it is infinite, which the check reports
         data = np.ascontiguousarray(array.transpose(2, 1, 0), dtype=np.float32)
     check_finite(data, f"{path}: the volume")
     affine = torch.from_numpy(np.array(image.affine, dtype=np.float64))
-    length = LENGTH_NAMES.get(image.header.get_xyzt_units()[0], "mm")
     try:
         return Scan(
             data=torch.from_numpy(data),

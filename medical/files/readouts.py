@@ -51,7 +51,7 @@ class Readouts:
         self._head = table.fields("head")[()]
         unknown = set(only) - set(COUNTERS)
         if unknown:
-            raise ValueError(f"only must name counters of {', '.join(COUNTERS)}, got {sorted(unknown)}")
+            raise ValueError(f"{self.path}: only must name counters of {', '.join(COUNTERS)}, got {sorted(unknown)}")
         wanted = self._head["encoding_space_ref"] == encoding
         for name, value in only.items():
             wanted &= self._head["idx"][name] == value

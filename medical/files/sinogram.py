@@ -166,7 +166,7 @@ def read_sinogram(path: str | Path, *, part: slice | None = None) -> Sinogram:
         header = _header(file)
         chosen = range(header.shape[0])[part or slice(None)]
         if not chosen or chosen.step != 1:
-            raise ValueError(f"part must be a range within 0 to {header.shape[0]} in steps of 1, got {part}")
+            raise ValueError(f"{path}: part must be a range within 0 to {header.shape[0]} in steps of 1, got {part}")
         data = _floats(file, "sinogram", (len(header.shape),), slice(chosen.start, chosen.stop))
         counts = None
         if "counts" in file:

@@ -17,7 +17,7 @@ PALETTE = {
     "ray": "#c99a2e",
     "field": "#3f9b5f",
     "grid": "#8a8a8a",
-    "text": "#777777",
+    "text": "#7d7d7d",
 }
 """Colours in the middle of the scale, legible on white and on black."""
 
@@ -149,12 +149,12 @@ def animate(panel: Panel, starts: Tensor, ends: Tensor) -> None:
     def over(attribute: str, values: list[str]) -> str:
         return f'<animate attributeName="{attribute}" dur="8s" repeatCount="indefinite" values="{";".join(values)}"/>'
 
+    (x, y), blue, orange = sources[0], PALETTE["detector"], PALETTE["source"]
+    across, down = ([f"{at[i]:.2f}" for at in sources] for i in (0, 1))
     panel.parts += [
         f'<polygon points="{fans[0]}" fill="{PALETTE["ray"]}" fill-opacity="0.2">{over("points", fans)}</polygon>',
-        f'<polyline points="{edges[0]}" fill="none" stroke="{PALETTE["detector"]}" stroke-width="4" stroke-opacity="0.6">'
-        f"{over('points', edges)}</polyline>",
-        f'<circle r="6" fill="{PALETTE["source"]}" fill-opacity="0.7">{over("cx", [f"{x:.2f}" for x, _ in sources])}'
-        f"{over('cy', [f'{y:.2f}' for _, y in sources])}</circle>",
+        f'<polyline points="{edges[0]}" fill="none" stroke="{blue}" stroke-width="4">{over("points", edges)}</polyline>',
+        f'<circle cx="{x:.2f}" cy="{y:.2f}" r="6" fill="{orange}">{over("cx", across)}{over("cy", down)}</circle>',
     ]
 
 

@@ -39,7 +39,7 @@ class Detector:
         spacing = floats("detector spacing", self.spacing, len(shape))
         if min(spacing) <= 0:
             raise ValueError(f"detector spacing must be positive, got {self.spacing}")
-        along = self.offset if len(shape) == 1 or not isinstance(self.offset, (int, float)) else (0.0, self.offset)
+        along = self.offset if len(shape) == 1 or torch.as_tensor(self.offset).ndim else (0.0, float(self.offset))  # type: ignore[arg-type]
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "spacing", spacing)
         object.__setattr__(self, "offset", floats("detector offset", along, len(shape)))

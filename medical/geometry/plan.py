@@ -121,10 +121,7 @@ def draw_detector(panel: Panel, ends: list[list[float]], columns: int) -> None:
     panel.label(ends[0], "pixel 0", away=n, gap=10, colour=colour)
     if columns > 1:
         off = 13 / panel.scale[0]
-        rise = max(0.0, max((p[0] - x0) * n[0] + (p[1] - y0) * n[1] for p in ends)) if len(ends) > 2 else 0.0
         start, stop = ([middle[i] + s * 0.14 * length * e[i] + n[i] * off for i in (0, 1)] for s in (-1, 1))
-        if rise == 0.0:
-            start, stop = ([(x0, y0)[i] + f * length * e[i] + n[i] * off for i in (0, 1)] for f in (0.36, 0.64))
         panel.arrow([start, stop], colour)
         panel.label([(a + b) / 2 for a, b in zip(start, stop, strict=True)], "u", away=n, gap=6, colour=colour)
         panel.label(ends[-1], str(columns - 1), away=n, gap=10, colour=colour)

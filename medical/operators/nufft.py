@@ -55,9 +55,11 @@ class Finufft:
         self._plans: dict[tuple[int, int], Any] = {}
 
     def forward(self, x: Tensor) -> Tensor:
+        """The sums y, complex (T, K), of T images (T, ...)."""
         return torch.from_numpy(self._plan(len(x)).execute(_array(x, len(x)))).view(len(x), -1).to(x.dtype)
 
     def adjoint(self, y: Tensor) -> Tensor:
+        """The images ``sum_j y_j exp(i k_j . r)``, complex (T, ...), of T samplings (T, K)."""
         image = torch.from_numpy(self._plan(len(y)).execute_adjoint(_array(y, len(y))))
         return image.view(len(y), *self.shape).to(y.dtype)
 

@@ -22,7 +22,8 @@ BEAMS = [
 
 
 def close(a, b):
-    torch.testing.assert_close(torch.as_tensor(a).double(), torch.as_tensor(b).double(), rtol=0, atol=1e-12)
+    a, b = (torch.as_tensor(t, dtype=torch.float64) for t in (a, b))
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
 def test_parallel_ray_by_hand():
@@ -146,6 +147,9 @@ def test_detector_coordinates():
     assert detector.reach == (0.75 - 1.0, 0.75 + 1.0)
     assert eval(repr(detector)) == detector
     assert Detector(5).v.tolist() == [0.0]
+    assert Detector((2, 3), offset=np.float32(1.5)).offset == (0.0, 1.5)
+    assert Detector((np.int64(2), 3), np.float32(0.5)).spacing == (0.5, 0.5)
+    assert Detector(np.int64(3)) == Detector(3)
     assert Detector.of((2, 3)) == Detector((2, 3))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from medical.analytic.fdk import fdk
+from medical.analytic.feldkamp import fdk
 from medical.analytic.filters import check_window
 from medical.analytic.pixels import Pixels, at_axis
 from medical.analytic.reconstruction import Filter, check_measurement, reconstruct
@@ -60,7 +60,7 @@ def fbp(
         )
     check_measurement(y, beam)
     check_window(window, cutoff)
-    weights = ray_weights(beam, settle(beam, scan), at_axis(beam)[0])
+    weights = ray_weights(beam, settle(beam, scan, volume), at_axis(beam)[0])
     return reconstruct(
         y, volume, beam, weights=weights, pixels=Pixels.of(volume, beam), ramp_filter=Filter(window, cutoff)
     )

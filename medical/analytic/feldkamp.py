@@ -40,7 +40,7 @@ def fdk(
     y: (B, 1, views, rows, columns), float32 or float64, in attenuation times length.
     volume: where to reconstruct; a picture is the plane z = 0. The result has shape (B, 1, *volume.shape).
     beam: a circle (``pitch=0``) or a helix, flat or curved.
-    window, cutoff, scan: as in :func:`medical.analytic.fbp`; a helix is a full scan of at least one turn.
+    window, cutoff, scan: as in :func:`fbp`; a helix is a full scan of at least one turn.
 
     Raises ``ValueError`` for shapes that do not fit, values that are not finite, and too few angles.
     """
@@ -50,7 +50,7 @@ def fdk(
     check_window(window, cutoff)
     pixels = Pixels.of(volume, beam)
     if beam.pitch == 0:
-        weights = ray_weights(beam, settle(beam, scan), at_axis(beam)[0])
+        weights = ray_weights(beam, settle(beam, scan, volume), at_axis(beam)[0])
     else:
         weights = _helix_weights(beam, scan)
         slices = helix_window(pixels.grid[0], beam.heights(), beam.pitch, overlap=OVERLAP)
