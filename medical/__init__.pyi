@@ -1,1 +1,9 @@
+from . import analytic as analytic
+from . import classical as classical
+from . import coils as coils
+from . import files as files
 from . import geometry as geometry
+from . import operators as operators
+from . import phantoms as phantoms
+from . import sampling as sampling
+from . import transmission as transmission

@@ -72,7 +72,9 @@ class Ellipsoids:
     def __post_init__(self) -> None:
         table = torch.as_tensor(self.table, dtype=torch.float64)
         if table.ndim != 2 or table.shape[1] != len(self.columns) or not len(table):
-            raise ValueError(f"table must have shape (n, {len(self.columns)}): {', '.join(self.columns)}; got {tuple(table.shape)}")
+            raise ValueError(
+                f"table must have shape (n, {len(self.columns)}): {', '.join(self.columns)}; got {tuple(table.shape)}"
+            )
         if not bool(table.isfinite().all()):
             raise ValueError("table must be finite")
         axes = table[:, [k for k, name in enumerate(self.columns) if name in "abc"]]
@@ -207,7 +209,9 @@ def _add_lines(
 ) -> None:
     """Adds to each row the value times how much of its pixels lies within, summed over its ``lines`` along x at height z."""
     centre, axes, turn, value = part
-    start = torch.stack([torch.zeros_like(lines), lines, torch.full_like(lines, z)], -1) - centre * torch.tensor([0.0, 1.0, 1.0])
+    start = torch.stack([torch.zeros_like(lines), lines, torch.full_like(lines, z)], -1) - centre * torch.tensor(
+        [0.0, 1.0, 1.0]
+    )
     q, w = start @ turn.T / axes, turn[:, 0] / axes
     middle = -(q @ w) / w.square().sum()
     room = 1 - (q + middle[:, None] * w).square().sum(-1)

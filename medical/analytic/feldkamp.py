@@ -18,8 +18,8 @@ from medical.geometry.volume import Volume
 
 __all__ = ["fdk"]
 
-OVERLAP = 0.5
-"""Of the turns of a helix: the part of a turn over which a slice passes from one to the next."""
+OVERLAP = (0.2, 1.0)
+"""Least and most of a turn of a helix over which a slice passes on to the next one."""
 
 
 def fdk(
@@ -32,8 +32,9 @@ def fdk(
     The filter runs along rows, flat or curved; in u and v the filtered data are interpolated linearly.
 
     A helix: each slice takes one turn of views about its height, ``g((z - z_b) / pitch)`` with the sum of g over the turns
-    one, in place of the tilted short scans of exact methods; rows beyond the detector take the outermost one's values.
-    Slices less than 0.75 turns from the ends fade.
+    one (:func:`medical.analytic.weights.helix_window`), overlapping as far as the rows reach at the axis. Rows beyond the
+    detector take the outermost one's values; above a normalised pitch of one they often do, and artefacts grow. Slices
+    less than half a turn and half the overlap from the ends fade.
 
     Parameters
     ----------
@@ -53,11 +54,10 @@ def fdk(
         weights = ray_weights(beam, settle(beam, scan, volume), at_axis(beam)[0])
     else:
         weights = _helix_weights(beam, scan)
-        slices = helix_window(pixels.grid[0], beam.heights(), beam.pitch, overlap=OVERLAP)
+        overlap = min(max(1 / abs(beam.normalised_pitch) - 1, OVERLAP[0]), OVERLAP[1])
+        slices = helix_window(pixels.grid[0], beam.heights(), beam.pitch, overlap=overlap)
         pixels = replace(pixels, window=slices, margin=math.inf)
-    return reconstruct(
-        y, volume, beam, weights=weights, pixels=pixels, ramp_filter=Filter(window, cutoff)
-    )
+    return reconstruct(y, volume, beam, weights=weights, pixels=pixels, ramp_filter=Filter(window, cutoff))
 
 
 def _helix_weights(beam: ConeBeam, scan: str) -> Tensor:
@@ -68,7 +68,9 @@ def _helix_weights(beam: ConeBeam, scan: str) -> Tensor:
     gap = theta.diff()
     turn = float(theta[-1] - theta[0]) + (float(gap.mean()) if len(gap) else 0.0)
     if turn < 2 * math.pi * (1 - 1e-6):
-        raise ValueError(f"angles of a helix must cover at least one turn, got {turn / (2 * math.pi):.3f}; reconstruct by SIRT or CGLS")
+        raise ValueError(
+            f"angles of a helix must cover at least one turn, got {turn / (2 * math.pi):.3f}; reconstruct by SIRT or CGLS"
+        )
     before, after = torch.cat([gap[:1], gap]), torch.cat([gap, gap[-1:]])
     widths = torch.empty_like(theta)
     widths[order] = (before + after) / 2

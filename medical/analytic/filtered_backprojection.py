@@ -18,9 +18,7 @@ from medical.geometry.volume import Volume
 __all__ = ["fbp"]
 
 
-def fbp(
-    y: Tensor, volume: Volume, beam: Beam, *, window: str = "ram-lak", cutoff: float = 1.0, scan: str = "auto"
-) -> Tensor:
+def fbp(y: Tensor, volume: Volume, beam: Beam, *, window: str = "ram-lak", cutoff: float = 1.0, scan: str = "auto") -> Tensor:
     """The picture whose line integrals are ``y``, in attenuation per unit of length; linear in y and differentiable.
 
     Parallel, over half a turn, with the ramp h (:mod:`medical.analytic.filters`)::
@@ -41,7 +39,7 @@ def fbp(
     window: "ram-lak", "shepp-logan", "cosine", "hamming" or "hann", from sharp to smooth.
     cutoff: where the window ends, a fraction of the Nyquist frequency in (0, 1].
     scan: "full" (a turn), "short" (half a turn, and for a fan its angle more), "limited" (less: nothing makes up for what
-        is missing), or "auto", by the angles. A limited fan has to be named.
+        is missing), or "auto", by the angles: what is named is taken at its word, and a limited fan has to be named.
 
     Raises ``ValueError`` for shapes that do not fit, values that are not finite, and too few angles; ``TypeError`` for other
     beams.
@@ -61,6 +59,4 @@ def fbp(
     check_measurement(y, beam)
     check_window(window, cutoff)
     weights = ray_weights(beam, settle(beam, scan, volume), at_axis(beam)[0])
-    return reconstruct(
-        y, volume, beam, weights=weights, pixels=Pixels.of(volume, beam), ramp_filter=Filter(window, cutoff)
-    )
+    return reconstruct(y, volume, beam, weights=weights, pixels=Pixels.of(volume, beam), ramp_filter=Filter(window, cutoff))

@@ -121,9 +121,7 @@ def backproject_volume(kind, q, out, views, grid, plane, lines, window, block) -
                 i = min(int(position), last - 1)
                 f = q.dtype.type(position - i)
                 for b in range(q.shape[0]):
-                    _add_rows(
-                        out[b, iy, ix], q[b, k, i], q[b, k, i + 1], f, zs, height, ratio, lines, window[k], bottom, top
-                    )
+                    _add_rows(out[b, iy, ix], q[b, k, i], q[b, k, i + 1], f, zs, height, ratio, lines, window[k], bottom, top)
 
 
 @_inlined

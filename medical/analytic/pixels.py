@@ -205,7 +205,11 @@ def _volume_work(q: Any, out: Any, pixels: Pixels) -> Callable[[tuple[int, int]]
     from medical.analytic import kernels
 
     grid, plane = tuple(a.numpy() for a in pixels.grid), (pixels.source, pixels.columns[0], 1 / pixels.columns[1])
-    lines, views, window = (pixels.rows[0], 1 / pixels.rows[1], float(pixels.margin)), pixels.views.numpy(), pixels.window.numpy()
+    lines, views, window = (
+        (pixels.rows[0], 1 / pixels.rows[1], float(pixels.margin)),
+        pixels.views.numpy(),
+        pixels.window.numpy(),
+    )
     return lambda rows: kernels.backproject_volume(pixels.kind, q, out, views, grid, plane, lines, window, rows)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -41,7 +41,7 @@ def reconstruct(y: Tensor, volume: Volume, beam: Beam, *, weights: Tensor, pixel
     low, high = reach_columns(volume, beam)
     step = pixels.columns[1]
     kernel: Callable[[Tensor], Tensor] = partial(equiangular_ramp if beam.detector.curved else ramp, spacing=step)
-    seen = _from(pixels, pixels.columns[0] - low * step)
+    seen = replace(pixels, columns=(pixels.columns[0] - low * step, step))
     factors = cosines(beam)
     count = max(1, CHUNK // max(1, len(y) * data.shape[2] * (2 * columns + low + high)))
     total = None
@@ -79,10 +79,6 @@ def check_measurement(y: Tensor, beam: Beam) -> None:
         raise ValueError(f"y must have shape (B, 1, {', '.join(map(str, beam.shape))}) for this beam, got {tuple(y.shape)}")
     if not bool(y.isfinite().all()):
         bad = int((~y.isfinite()).sum())
-        raise ValueError(f"y must be finite, got {bad} NaN or infinite values of {math.prod(y.shape)}; mend or leave out those rays")
-
-
-def _from(pixels: Pixels, first: float) -> Pixels:
-    from dataclasses import replace
-
-    return replace(pixels, columns=(first, pixels.columns[1]))
+        raise ValueError(
+            f"y must be finite, got {bad} NaN or infinite values of {math.prod(y.shape)}; mend or leave out those rays"
+        )

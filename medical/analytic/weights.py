@@ -82,8 +82,8 @@ def half_fan(u: Tensor, reach: tuple[float, float]) -> Tensor:
     """Weights of a full turn with the detector off the middle: those of the rays at u and -u sum to two. (columns,).
 
     ``reach`` is how far the detector goes towards smaller and larger u. Where only one side reaches, its rays count
-    twice; up to there the weight falls as a sine, after Wang 2002, over as much as one side reaches further, or the whole
-    of the overlap.
+    twice; in the overlap the weight rises as a squared sine, over as much as one side reaches further, or all of it. For
+    small offsets most rays so keep the weight one, which is best against noise. After Wang 2002.
     """
     short, far = min(reach), max(reach)
     if far - short <= 1e-9 * far:

@@ -1,0 +1,12 @@
+from . import masks as masks
+from .density import pipe_menon_density as pipe_menon_density
+from .density import radial_density as radial_density
+from .density import voronoi_density as voronoi_density
+from .masks import equispaced as equispaced
+from .masks import gaussian as gaussian
+from .masks import poisson_disc as poisson_disc
+from .masks import uniform as uniform
+from .masks import variable_density as variable_density
+from .trajectories import kooshball as kooshball
+from .trajectories import radial as radial
+from .trajectories import spiral as spiral
