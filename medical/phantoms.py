@@ -54,20 +54,12 @@ HEAD_3D = (
 
 
 @dataclass(frozen=True)
-class Ellipsoids:
-    """A sum of ellipsoids, each of one value: ``f(r) = sum of the values of those that hold r``.
-
-    Parameters
-    ----------
-    table: one row an ellipsoid, (n, 8): centre cx, cy, cz, half axes a, b, c, angle phi about z in radians by which the
-        axis a is turned from x towards y, value. Lengths in the world's unit, values in one over it.
-
-    Raises ``ValueError`` for another shape, half axes that are not positive, and what is not finite.
-    """
+class _Phantom:
+    """A sum of ellipsoids, each of one value."""
 
     table: tuple[tuple[float, ...], ...]
 
-    columns: ClassVar[tuple[str, ...]] = ("cx", "cy", "cz", "a", "b", "c", "phi", "value")
+    columns: ClassVar[tuple[str, ...]]
 
     def __post_init__(self) -> None:
         table = torch.as_tensor(self.table, dtype=torch.float64)
@@ -81,19 +73,6 @@ class Ellipsoids:
         if float(axes.min()) <= 0:
             raise ValueError(f"table must hold positive half axes, got {float(axes.min())}")
         object.__setattr__(self, "table", tuple(tuple(row) for row in table.tolist()))
-
-    @classmethod
-    def ball(cls, radius: float, centre: Sequence[float] = (0.0, 0.0, 0.0), value: float = 1.0) -> Self:
-        """One ball about ``centre`` (x, y, z)."""
-        return cls(((*centre, radius, radius, radius, 0.0, value),))
-
-    @classmethod
-    def shepp_logan(cls, size: float = 2.0, *, original: bool = False) -> Self:
-        """The head of Kak and Slaney (1988), table 3.2, in a cube of side ``size``.
-
-        Values as in the picture of modified contrast, 0.1 to 1; ``original`` for those of the book, which differ by 1 %.
-        """
-        return cls(_scaled(HEAD_3D, size, 6, original))
 
     def project(self, beam: Beam | VectorBeam) -> Tensor:
         """Exact line integrals along every ray of ``beam``, of its shape, float64, in value times length.
@@ -127,10 +106,11 @@ class Ellipsoids:
         fine = ((torch.arange(oversampling, dtype=torch.float64) + 0.5) / oversampling - 0.5) * volume.spacing[-2]
         deep = fine / volume.spacing[-2] * volume.spacing[0] if volume.ndim == 3 else torch.zeros(1, dtype=torch.float64)
         image = torch.zeros(len(z), len(y), len(x), dtype=torch.float64)
+        lines, parts = (y[:, None] + fine).flatten(), self._parts()
         for k, height in enumerate(z):
             for offset in deep:
-                for part in self._parts():
-                    _add_lines(image[k], part, x, (y[:, None] + fine).flatten(), float(height + offset), volume.spacing[-1])
+                for part in parts:
+                    _add_lines(image[k], part, x, lines, float(height + offset), volume.spacing[-1])
         return image.div_(oversampling * len(deep)).view(volume.shape)
 
     def _chords(self, points: Tensor, directions: Tensor) -> Tensor:
@@ -153,11 +133,40 @@ class Ellipsoids:
         return parts
 
     def _ellipsoids(self) -> tuple[tuple[float, ...], ...]:
+        """Rows of an :class:`Ellipsoids` table."""
         return self.table
 
 
 @dataclass(frozen=True)
-class Ellipses(Ellipsoids):
+class Ellipsoids(_Phantom):
+    """A sum of ellipsoids, each of one value: ``f(r) = sum of the values of those that hold r``.
+
+    Parameters
+    ----------
+    table: one row an ellipsoid, (n, 8): centre cx, cy, cz, half axes a, b, c, angle phi about z in radians by which the
+        axis a is turned from x towards y, value. Lengths in the world's unit, values in one over it.
+
+    Raises ``ValueError`` for another shape, half axes that are not positive, and what is not finite.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = ("cx", "cy", "cz", "a", "b", "c", "phi", "value")
+
+    @classmethod
+    def ball(cls, radius: float, centre: Sequence[float] = (0.0, 0.0, 0.0), value: float = 1.0) -> Self:
+        """One ball about ``centre`` (x, y, z)."""
+        return cls(((*centre, radius, radius, radius, 0.0, value),))
+
+    @classmethod
+    def shepp_logan(cls, size: float = 2.0, *, original: bool = False) -> Self:
+        """The head of Kak and Slaney (1988), table 3.2, in a cube of side ``size``.
+
+        Values as in the picture of modified contrast, 0.1 to 1; ``original`` for those of the book, which differ by 1 %.
+        """
+        return cls(_scaled(HEAD_3D, size, 6, original))
+
+
+@dataclass(frozen=True)
+class Ellipses(_Phantom):
     """A sum of ellipses, each of one value; in a volume and for a cone, of cylinders along z without end.
 
     Parameters
@@ -174,11 +183,6 @@ class Ellipses(Ellipsoids):
     def disc(cls, radius: float, centre: Sequence[float] = (0.0, 0.0), value: float = 1.0) -> Self:
         """One disc about ``centre`` (x, y)."""
         return cls(((*centre, radius, radius, 0.0, value),))
-
-    @classmethod
-    def ball(cls, radius: float, centre: Sequence[float] = (0.0, 0.0), value: float = 1.0) -> Self:
-        """The same as :meth:`disc`."""
-        return cls.disc(radius, centre, value)
 
     @classmethod
     def shepp_logan(cls, size: float = 2.0, *, original: bool = False) -> Self:
@@ -209,9 +213,7 @@ def _add_lines(
 ) -> None:
     """Adds to each row the value times how much of its pixels lies within, summed over its ``lines`` along x at height z."""
     centre, axes, turn, value = part
-    start = torch.stack([torch.zeros_like(lines), lines, torch.full_like(lines, z)], -1) - centre * torch.tensor(
-        [0.0, 1.0, 1.0]
-    )
+    start = torch.stack([torch.zeros_like(lines), lines - centre[1], (z - centre[2]).expand_as(lines)], -1)
     q, w = start @ turn.T / axes, turn[:, 0] / axes
     middle = -(q @ w) / w.square().sum()
     room = 1 - (q + middle[:, None] * w).square().sum(-1)

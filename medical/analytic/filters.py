@@ -58,9 +58,9 @@ def filter_columns(
     """
     check_window(window, cutoff)
     n, (low, high) = p.shape[-1], beyond
-    length = _fast_length(2 * n + low + high)
+    length = _fast_length(2 * (n + max(low, high)))
     lags = torch.arange(length)
-    lags = torch.where(lags < n + high, lags, lags - length)
+    lags = torch.where(lags < length // 2, lags, lags - length)
     response = torch.fft.rfft(kernel(lags)).real
     f = torch.arange(len(response), dtype=torch.float64) / (length / 2 * cutoff)
     response = response * WINDOWS[window](f) * (f <= 1 + 1e-9)

@@ -26,7 +26,7 @@ from medical.geometry.cone import ConeBeam
 from medical.geometry.fan import FanBeam
 from medical.geometry.volume import Volume
 
-__all__ = ["Pixels", "backproject"]
+__all__ = ["Pixels", "at_axis", "backproject", "reach_columns"]
 
 PARALLEL, FLAT, CURVED = 0, 1, 2
 BLOCK = 16  # rows of the picture that a thread works on at a time
@@ -85,7 +85,7 @@ class Pixels:
     def _land(self) -> tuple[Tensor, Tensor]:
         """``(column, ratio)``, (V, ny, nx) each."""
         _, y, x = self.grid
-        y, x = y[:, None], x
+        y = y[:, None]
         c, s = self.views[:, 0, None, None], self.views[:, 1, None, None]
         t, l = x * c + y * s, self.source - x * s + y * c  # noqa: E741
         if self.kind == PARALLEL:
@@ -168,7 +168,7 @@ class _Transpose(torch.autograd.Function):
         parts = []
         for k in pixels.steps(len(x)):
             views = len(range(*k.indices(shape[1])))
-            _, vjp = torch.func.vjp(pixels[k].gather, x.new_zeros(shape[0], views, *shape[2:]))
+            vjp = torch.func.vjp(pixels[k].gather, x.new_zeros(shape[0], views, *shape[2:]))[1]
             parts.append(vjp(x)[0])
         return torch.cat(parts, 1)
 
@@ -179,9 +179,9 @@ class _Transpose(torch.autograd.Function):
 
 def _compiled(q: Tensor, pixels: Pixels) -> Tensor:
     """On the CPU, in blocks of rows of the picture shared out over torch's threads."""
-    z, y, _ = pixels.grid
+    z, y, x = pixels.grid
     plane = len(z) == 1 and q.shape[3] == 1 and bool((pixels.window == 1).all())
-    out = q.new_zeros(len(q), len(y), len(pixels.grid[2]), len(z), requires_grad=False)
+    out = q.new_zeros(len(q), len(y), len(x), len(z), requires_grad=False)
     work = (_plane_work if plane else _volume_work)(q.detach().contiguous().numpy(), out.numpy(), pixels)
     _share(lambda first: work((first, min(first + BLOCK, len(y)))), range(0, len(y), BLOCK))
     return out.permute(0, 3, 1, 2).contiguous()
@@ -190,7 +190,7 @@ def _compiled(q: Tensor, pixels: Pixels) -> Tensor:
 def _plane_work(q: Any, out: Any, pixels: Pixels) -> Callable[[tuple[int, int]], None]:
     from medical.analytic import kernels
 
-    grid, plane = tuple(a.numpy() for a in pixels.grid[1:]), (pixels.source, pixels.columns[0], 1 / pixels.columns[1])
+    grid, plane = (pixels.grid[1].numpy(), pixels.grid[2].numpy()), (pixels.source, pixels.columns[0], 1 / pixels.columns[1])
     data, picture, views = q.reshape(q.shape[:3]), out.reshape(out.shape[:3]), pixels.views.numpy()
     if pixels.kind != CURVED:
         kernel = kernels.backproject_flat if pixels.kind == FLAT else kernels.backproject_parallel

@@ -26,14 +26,21 @@ class Course:
     Parameters
     ----------
     method: the settings, with ``iterations`` and ``tolerance``.
+    measure: what is held against the tolerance.
     discrepancy: stop where the residual is as small as so many times the noise (Morozov 1966), where the noise is known.
     progress: called with (done, total) after every iteration.
     """
 
     def __init__(
-        self, method: Any, inputs: Inputs, *, discrepancy: float | None = None, progress: Progress | None = None
+        self,
+        method: Any,
+        inputs: Inputs,
+        *,
+        measure: str = "change",
+        discrepancy: float | None = None,
+        progress: Progress | None = None,
     ) -> None:
-        self.method, self.inputs, self.progress = method, inputs, progress
+        self.method, self.inputs, self.progress, self.measure = method, inputs, progress, measure
         self.limit, self.tolerance = int(method.iterations), float(method.tolerance)
         std = inputs.A.noise.std(inputs.y)
         self.std = std if discrepancy is not None and bool((std > 0).all()) else None
@@ -108,12 +115,12 @@ class Course:
         if bool(self.moving.any()):
             many = "" if len(self.moving) == 1 else f" for {int(self.moving.sum())} of {len(self.moving)} images"
             return (
-                f"Stopped at the limit of {self.limit} iterations with a relative change of {change[-1]:.1e}{many}, above the "
+                f"Stopped at the limit of {self.limit} iterations with a relative {self.measure} of {change[-1]:.1e}{many}, above the "
                 f"tolerance {self.tolerance:.1e}; raise iterations, or pass start=result.estimate to go on."
             )
         if bool(self.fitted.all()):
             return f"The residual came down to {self.discrepancy:g} times the noise after {self.done} iterations."
-        return f"The relative change fell to the tolerance {self.tolerance:.1e} after {self.done} iterations."
+        return f"The relative {self.measure} fell to the tolerance {self.tolerance:.1e} after {self.done} iterations."
 
 
 def _known(values: tuple[float | None, ...]) -> tuple[float, ...]:

@@ -26,6 +26,9 @@ class DataTerm(Protocol):
     def value(self, image: Tensor, x: Tensor) -> Tensor:
         """``f(x)`` of each batch member, (B,)."""
 
+    def curvature(self, image: Tensor, x: Tensor) -> Tensor:
+        """``|A x|^2`` of each batch member, in the shape that multiplies images."""
+
     def residual(self, image: Tensor) -> Tensor | None:
         """``y - A x``; None where A x is not worked out."""
 
@@ -44,6 +47,9 @@ class ResidualTerm:
 
     def value(self, image: Tensor, x: Tensor) -> Tensor:
         return torch.linalg.vector_norm((image - self.y).flatten(1), dim=1).square() / 2
+
+    def curvature(self, image: Tensor, x: Tensor) -> Tensor:
+        return size(image).square().view(-1, *[1] * (x.ndim - 1))
 
     def residual(self, image: Tensor) -> Tensor | None:
         return self.y - image
@@ -69,6 +75,9 @@ class NormalTerm:
         precise = torch.complex128 if x.is_complex() else torch.float64
         product = inner(x.to(precise), image.to(precise) / 2 - self.b.to(precise))
         return product.real.flatten() + self.constant
+
+    def curvature(self, image: Tensor, x: Tensor) -> Tensor:
+        return inner(x, image).real
 
     def residual(self, image: Tensor) -> Tensor | None:
         return None

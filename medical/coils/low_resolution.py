@@ -10,7 +10,7 @@ from torch import Tensor
 from medical.coils.calibration import calibration_region, check_kspace, sampled_centre
 from medical.coils.combination import root_sum_of_squares
 from medical.coils.eigenmaps import espirit
-from medical.operators.centred_fft import centred_ifft
+from medical.operators.centred import centred_ifft
 
 __all__ = ["estimate", "low_resolution_maps"]
 

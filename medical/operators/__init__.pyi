@@ -1,5 +1,5 @@
-from .centred_fft import centred_fft as centred_fft
-from .centred_fft import centred_ifft as centred_ifft
+from .centred import centred_fft as centred_fft
+from .centred import centred_ifft as centred_ifft
 from .nufft import NUFFT as NUFFT
 from .projector import Projector as Projector
 from .sense import Sense as Sense

@@ -45,7 +45,7 @@ class SliceJoseph:
                 for image, sinogram in zip(part, into, strict=True):
                     self._forward_slice(image.numpy(), sinogram.view(-1).numpy())
             else:
-                lanes = np.zeros((self.rays[0] * self.rays[1], len(part)), _dtype(x))
+                lanes: np.ndarray = np.zeros((self.rays[0] * self.rays[1], len(part)), _dtype(x))
                 self._forward_lanes(part.permute(1, 2, 0).numpy(), lanes)
                 into.view(len(part), -1).copy_(torch.from_numpy(lanes).T)
         return out

@@ -20,8 +20,8 @@ _whole = np.uint64  # unsigned, so that no index is tried for being negative
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def forward_slice(image, width, line, begin, end, out):
-    """``out[index] += weight sum_i image(i, intercept + slope i)`` for the rays ``begin <= k < end``; image (planes, width) flat."""
+def forward_slice(image: np.ndarray, width: int, line: tuple[np.ndarray, ...], begin: int, end: int, out: np.ndarray) -> None:
+    """``out[index] += weight sum_i image(i, intercept + slope i)`` for rays ``begin <= k < end``; image (planes, width) flat."""
     index, intercept, slope, weight, first, last = line
     real = image.dtype.type
     for k in range(begin, end):
@@ -43,7 +43,9 @@ def forward_slice(image, width, line, begin, end, out):
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def adjoint_slice(sinogram, width, line, begin, end, out):
+def adjoint_slice(
+    sinogram: np.ndarray, width: int, line: tuple[np.ndarray, ...], begin: int, end: int, out: np.ndarray
+) -> None:
     """The transpose of ``forward_slice`` onto the planes ``begin <= i < end`` of ``out``, (planes, width) flat."""
     index, intercept, slope, weight, first, last = line
     real = sinogram.dtype.type
@@ -65,7 +67,9 @@ def adjoint_slice(sinogram, width, line, begin, end, out):
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def forward_lanes(image, width, lanes, line, begin, end, out):
+def forward_lanes(
+    image: np.ndarray, width: int, lanes: int, line: tuple[np.ndarray, ...], begin: int, end: int, out: np.ndarray
+) -> None:
     """``forward_slice`` for ``lanes`` slices, which lie side by side: image (planes, width, lanes), out (rays, lanes), flat."""
     index, intercept, slope, weight, first, last = line
     real = image.dtype.type
@@ -98,7 +102,9 @@ def forward_lanes(image, width, lanes, line, begin, end, out):
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def adjoint_lanes(sinogram, width, lanes, line, begin, end, out):
+def adjoint_lanes(
+    sinogram: np.ndarray, width: int, lanes: int, line: tuple[np.ndarray, ...], begin: int, end: int, out: np.ndarray
+) -> None:
     """The transpose of ``forward_lanes`` onto the planes ``begin <= i < end``."""
     index, intercept, slope, weight, first, last = line
     real = sinogram.dtype.type

@@ -20,7 +20,7 @@ _whole = np.uint64
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _ray(table, view, row, column, o, d):
+def _ray(table: tuple[np.ndarray, ...], view: int, row: int, column: int, o: np.ndarray, d: np.ndarray) -> int:
     """Point and direction of one ray, in voxel indices, into ``o`` and ``d``; returns the axis it follows most."""
     origin, direction, origin_step, direction_step, v = table[:5]
     for k in range(3):
@@ -34,7 +34,7 @@ def _ray(table, view, row, column, o, d):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _range(a, s, size, first, last):
+def _range(a: float, s: float, size: int, first: int, last: int) -> tuple[int, int]:
     """The planes within ``first <= i < last`` where ``-1 < a + s i < size``."""
     if s == 0:
         return (first, last) if -1 < a < size else (first, first)
@@ -46,7 +46,7 @@ def _range(a, s, size, first, last):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def axes_used(table):
+def axes_used(table: tuple[np.ndarray, ...]) -> np.ndarray:
     """How many rays follow x, y and z most."""
     count = np.zeros(3, np.int64)
     o, d = np.zeros(3), np.zeros(3)
@@ -59,32 +59,47 @@ def axes_used(table):
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def _setup(table, view, row, column, axis, minors, shape, begin, end, o, d):
-    """``(first, last, weight)`` of a ray on the copy along ``axis``, its intercepts in ``o`` and slopes in ``d``; empty if not its own."""
-    if _ray(table, view, row, column, o, d) != axis:
+def _setup(
+    table: tuple[np.ndarray, ...],
+    at: tuple[int, int, int],
+    axis: int,
+    minors: tuple[int, int],
+    size: tuple[int, int],
+    planes: tuple[int, int],
+    o: np.ndarray,
+    d: np.ndarray,
+) -> tuple[int, int, float]:
+    """``(first, last, weight)`` of the ray ``at`` (view, row, column) on the copy along ``axis``, empty if not its own.
+
+    Its intercepts are left in ``o``, its slopes in ``d``; ``size`` is that of the minor axes, without padding.
+    """
+    if _ray(table, at[0], at[1], at[2], o, d) != axis:
         return 0, 0, 0.0
     scale, m0, m1 = table[5], minors[0], minors[1]
     length = np.sqrt((d[0] / scale[0]) ** 2 + (d[1] / scale[1]) ** 2 + (d[2] / scale[2]) ** 2)
     s0, s1 = d[m0] / d[axis], d[m1] / d[axis]
     a0, a1 = o[m0] - s0 * o[axis], o[m1] - s1 * o[axis]
     weight = length / abs(d[axis])
-    first, last = _range(a0, s0, shape[1] - 2 * MARGIN, begin, end)
+    first, last = _range(a0, s0, size[0], planes[0], planes[1])
     if first < last:
-        first, last = _range(a1, s1, shape[2] - 2 * MARGIN, first, last)
+        first, last = _range(a1, s1, size[1], first, last)
     o[0], o[1], d[0], d[1] = a0, a1, s0, s1
     return first, last, weight
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def forward_volume(volume, axis, minors, table, begin, end, out):
+def forward_volume(
+    volume: np.ndarray, axis: int, minors: tuple[int, int], table: tuple[np.ndarray, ...], begin: int, end: int, out: np.ndarray
+) -> None:
     """Adds the rays of the views ``begin <= view < end`` that follow ``axis`` to ``out`` (views, rows, columns)."""
     real, flat, shape = volume.dtype.type, volume.reshape(-1), volume.shape
-    across = _whole(shape[2])
+    across, size = _whole(shape[2]), (shape[1] - 2 * MARGIN, shape[2] - 2 * MARGIN)
     o, d = np.zeros(3), np.zeros(3)
     for view in range(begin, end):
         for column in range(table[0].shape[1]):
             for row in range(table[4].size):
-                first, last, weight = _setup(table, view, row, column, axis, minors, shape, 0, shape[0], o, d)
+                at = (view, row, column)
+                first, last, weight = _setup(table, at, axis, minors, size, (0, shape[0]), o, d)
                 total, s0, s1 = real(0), real(d[0]), real(d[1])
                 for block in range(first, last, BLOCK):
                     at0, at1 = o[0] + d[0] * block, o[1] + d[1] * block
@@ -105,15 +120,18 @@ def forward_volume(volume, axis, minors, table, begin, end, out):
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def adjoint_volume(data, axis, minors, table, begin, end, out):
+def adjoint_volume(
+    data: np.ndarray, axis: int, minors: tuple[int, int], table: tuple[np.ndarray, ...], begin: int, end: int, out: np.ndarray
+) -> None:
     """The transpose of ``forward_volume`` onto the planes ``begin <= i < end`` of ``out``, the copy along ``axis``."""
     real, flat, shape = data.dtype.type, out.reshape(-1), out.shape
-    across = _whole(shape[2])
+    across, size = _whole(shape[2]), (shape[1] - 2 * MARGIN, shape[2] - 2 * MARGIN)
     o, d = np.zeros(3), np.zeros(3)
     for view in range(table[0].shape[0]):
         for column in range(table[0].shape[1]):
             for row in range(table[4].size):
-                first, last, weight = _setup(table, view, row, column, axis, minors, shape, begin, end, o, d)
+                at = (view, row, column)
+                first, last, weight = _setup(table, at, axis, minors, size, (begin, end), o, d)
                 if first >= last:
                     continue
                 value, s0, s1 = data[view, row, column] * real(weight), real(d[0]), real(d[1])

@@ -42,7 +42,8 @@ class Lines:
 def index_rays(volume: Volume, rays: Rays) -> Rays:
     """``rays`` with points and directions in voxel indices, x first; the directions keep what length they stand for."""
     scale, shift = volume.to_index()
-    return Rays(rays.origin * scale + shift, rays.direction * scale, rays.origin_step * scale, rays.direction_step * scale, rays.v)
+    steps = (rays.direction * scale, rays.origin_step * scale, rays.direction_step * scale)
+    return Rays(rays.origin * scale + shift, *steps, rays.v)
 
 
 def lines(volume: Volume, rays: Rays) -> tuple[Lines, Lines]:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from inverse.operators.base import LinearOperator, Shape
 from inverse.operators.noise import Noise
+from medical.operators.complex_buffers import kept_complex
 from medical.operators.kaiser_bessel import KaiserBessel
-from medical.operators.toeplitz import Toeplitz, kept_complex
+from medical.operators.toeplitz import Toeplitz
 from medical.sampling.trajectories import check_trajectory
 
 __all__ = ["NUFFT", "Backend", "Finufft"]

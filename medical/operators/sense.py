@@ -15,7 +15,8 @@ from torch import Tensor
 from inverse.operators.base import LinearOperator, Shape
 from inverse.operators.noise import Noise
 from inverse.operators.precision import lengthened
-from medical.operators.centred_fft import centring_phases
+from medical.operators.centred import centring_phases
+from medical.operators.complex_buffers import kept_complex
 
 __all__ = ["Sense"]
 
@@ -163,18 +164,13 @@ class Sense(LinearOperator):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves and casts: a cast to real numbers changes the precision of complex buffers and keeps them complex."""
-        super()._apply(lambda t: _cast(fn, t) if t.is_complex() else fn(t), recurse)
+        super()._apply(kept_complex(fn), recurse)
         self._refresh()
         return self
 
     def extra_repr(self) -> str:
         text = f"maps={tuple(self.maps.shape)}, mask={tuple(self.mask.shape)}, seen={self.mask.double().mean().item():.3g}"
         return text + (", legacy_fft=True" if self.legacy_fft else "")
-
-
-def _cast(fn: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
-    parts = fn(torch.view_as_real(t))
-    return fn(t) if parts.is_complex() else torch.view_as_complex(lengthened(parts).contiguous())
 
 
 def _checked_maps(maps: Tensor, dims: int) -> Tensor:

@@ -13,7 +13,7 @@ __all__ = ["adjoint_rays", "forward_rays"]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _line(table, view, row, column, o, d):
+def _line(table: tuple[np.ndarray, ...], view: int, row: int, column: int, o: np.ndarray, d: np.ndarray) -> float:
     """Point and direction of one ray into ``o`` and ``d``; returns the length that ``d`` stands for."""
     origin, direction, origin_step, direction_step, v, size = table
     length = 0.0
@@ -25,7 +25,7 @@ def _line(table, view, row, column, o, d):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _enter(o, d, shape, plane, next_s):
+def _enter(o: np.ndarray, d: np.ndarray, shape: np.ndarray, plane: np.ndarray, next_s: np.ndarray) -> tuple[float, float]:
     """``(s in, s out)`` of the line ``o + s d`` in the grid; sets the next face on each axis and where it is met."""
     low, high = -np.inf, np.inf
     for k in range(3):
@@ -51,14 +51,14 @@ def _enter(o, d, shape, plane, next_s):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _advance(o, d, shape, plane, next_s, k):
+def _advance(o: np.ndarray, d: np.ndarray, shape: np.ndarray, plane: np.ndarray, next_s: np.ndarray, k: int) -> None:
     """The next face on axis ``k``."""
     plane[k] += 1 if d[k] > 0 else -1
     next_s[k] = (plane[k] - shape[k] / 2 - o[k]) / d[k]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _voxel(o, d, s, shape, flip_y):
+def _voxel(o: np.ndarray, d: np.ndarray, s: float, shape: np.ndarray, flip_y: bool) -> int:
     """The flat index of the voxel at ``s``, -1 outside; on a face, the voxel at the larger coordinate."""
     x = int(np.floor(o[0] + s * d[0] + shape[0] / 2))
     y = int(np.floor(o[1] + s * d[1] + shape[1] / 2))
@@ -69,8 +69,10 @@ def _voxel(o, d, s, shape, flip_y):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def forward_rays(grid, shape, flip_y, table, begin, end, out):
-    """Sums of value times length: grid (voxels, lanes), out (views, rows, columns, lanes), the views ``begin <= view < end``."""
+def forward_rays(
+    grid: np.ndarray, shape: np.ndarray, flip_y: bool, table: tuple[np.ndarray, ...], begin: int, end: int, out: np.ndarray
+) -> None:
+    """Sums of value times length, for the views ``begin <= view < end``: grid (voxels, lanes), out (views, rows, columns, lanes)."""
     o, d, plane, next_s = np.zeros(3), np.zeros(3), np.zeros(3), np.zeros(3)
     for view in range(begin, end):
         for row in range(out.shape[1]):
@@ -78,7 +80,7 @@ def forward_rays(grid, shape, flip_y, table, begin, end, out):
                 length = _line(table, view, row, column, o, d)
                 s, last = _enter(o, d, shape, plane, next_s)
                 while s < last:
-                    k = np.argmin(next_s)
+                    k = int(np.argmin(next_s))
                     t = min(next_s[k], last)
                     voxel = _voxel(o, d, (s + t) / 2, shape, flip_y)
                     part = grid.dtype.type((t - s) * length)
@@ -90,7 +92,7 @@ def forward_rays(grid, shape, flip_y, table, begin, end, out):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def adjoint_rays(data, shape, flip_y, table, out):
+def adjoint_rays(data: np.ndarray, shape: np.ndarray, flip_y: bool, table: tuple[np.ndarray, ...], out: np.ndarray) -> None:
     """The transpose: data (views, rows, columns, lanes) onto out (voxels, lanes)."""
     o, d, plane, next_s = np.zeros(3), np.zeros(3), np.zeros(3), np.zeros(3)
     for view in range(data.shape[0]):
@@ -99,7 +101,7 @@ def adjoint_rays(data, shape, flip_y, table, out):
                 length = _line(table, view, row, column, o, d)
                 s, last = _enter(o, d, shape, plane, next_s)
                 while s < last:
-                    k = np.argmin(next_s)
+                    k = int(np.argmin(next_s))
                     t = min(next_s[k], last)
                     voxel = _voxel(o, d, (s + t) / 2, shape, flip_y)
                     part = data.dtype.type((t - s) * length)

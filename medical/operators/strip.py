@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from medical.geometry import Beam, Detector, VectorBeam, Volume
-from medical.operators.strip_kernels import adjoint_strips, forward_strips
+from medical.operators.strip_kernels import Pixels, adjoint_strips, forward_strips
 from medical.operators.threads import share_out
 
 __all__ = ["Strip"]
@@ -34,7 +34,8 @@ class Strip:
         normals *= np.concatenate([facing, facing[:, -1:]], 1)[..., None]
         offsets = (normals * points).sum(-1)  # the edge is where normal . position = offset
         self.edges = (np.ascontiguousarray(normals), offsets, points[:, 0].copy(), _widths(beam, directions, offsets))
-        self.pixels = (volume.axis(-1).numpy(), volume.axis(-2).numpy(), *volume.spacing[::-1], bool(beam.divergent))
+        dy, dx = volume.spacing
+        self.pixels: Pixels = (volume.axis(-1).numpy(), volume.axis(-2).numpy(), dx, dy, bool(beam.divergent))
         self.grid, self.data = volume.shape, (len(beam), detector.columns)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -18,12 +18,12 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 from inverse.operators.base import LinearOperator
-from inverse.operators.precision import lengthened
+from medical.operators.complex_buffers import kept_complex
 
 if TYPE_CHECKING:
     from medical.operators.nufft import NUFFT
 
-__all__ = ["Toeplitz", "kept_complex"]
+__all__ = ["Toeplitz"]
 
 
 class Toeplitz(LinearOperator):
@@ -78,18 +78,6 @@ class Toeplitz(LinearOperator):
         for axis in range(-d, 0):
             x = torch.fft.ifft(x, dim=axis).narrow(axis, 0, sides[axis])
         return x
-
-
-def kept_complex(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """``fn`` which moves or casts, with complex tensors cast to the real type of their parts, not to a real tensor."""
-
-    def move(t: Tensor) -> Tensor:
-        if not t.is_complex():
-            return fn(t)
-        parts = fn(torch.view_as_real(t.resolve_conj()))
-        return fn(t) if parts.is_complex() else torch.view_as_complex(lengthened(parts).contiguous())
-
-    return move
 
 
 def _spectrum(A: NUFFT, weights: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from medical.coils import espirit, low_resolution_maps, root_sum_of_squares
-from medical.operators.centred_fft import centred_ifft
+from medical.operators.centred import centred_ifft
 from tests.parity.cases import Case, needs_parity, parity_cases
 
 pytestmark = needs_parity("mri_ops")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medical.operators.centred_fft import centred_fft
+from medical.operators.centred import centred_fft
 
 
 def smooth_maps(coils: int, shape: tuple[int, ...], *, seed: int) -> Tensor:

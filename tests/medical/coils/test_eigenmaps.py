@@ -8,7 +8,7 @@ from torch import Tensor
 
 from medical.coils import combine, compress, eigenmaps, espirit
 from medical.coils.signal_space import signal_space
-from medical.operators.centred_fft import centred_ifft
+from medical.operators.centred import centred_ifft
 from tests.medical.coils.phantom import alignment, kspace_of, smooth_maps, textured, unit
 
 EXACT = {"threshold": 1e-5}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from inverse.operators.noise import Gaussian
 from inverse.operators.solve import inner
-from medical.operators.centred_fft import centred_fft, centred_ifft, centring_phases, legacy_fft, legacy_ifft
+from medical.operators.centred import centred_fft, centred_ifft, centring_phases, legacy_fft, legacy_ifft
 from medical.operators.sense import Sense
 
 SHAPES = [(6, 8), (7, 5), (6, 5), (1, 9), (3, 4, 5), (4, 2, 6)]
