@@ -47,7 +47,7 @@ def _short(beam: Beam, volume: Volume) -> str:
     if isinstance(beam, (FanBeam, ConeBeam)):
         through = math.asin(min(1.0, volume.outer_radius / beam.source_distance))
         needed += 2 * min(max(beam.fan_angles), through)
-    if span >= needed - step:
+    if span >= max(math.pi * (1 + 1e-9), needed - step):
         return "short"
     raise ValueError(
         f"angles cover {math.degrees(span):.1f} degrees; a short scan needs half a turn and the fan angle, "

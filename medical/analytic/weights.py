@@ -13,6 +13,9 @@ __all__ = ["angular_weights", "gaps", "half_fan", "helix_window", "is_open", "pa
 OPEN = 2.0
 """A gap more than this many times as large as the next one is no gap between views but the end of the scan."""
 
+SAME = 1e-9
+"""Of a period: views closer than this are at the same angle."""
+
 
 def gaps(angles: Sequence[float], period: float) -> tuple[Tensor, Tensor]:
     """``(order, gap)``: the views sorted by ``angles`` modulo ``period``, and how far each is from the next one around."""
@@ -30,6 +33,8 @@ def is_open(angles: Sequence[float], period: float) -> bool:
 def angular_weights(angles: Sequence[float], period: float, *, limited: bool = False) -> Tensor:
     """Half the gap to both neighbours modulo ``period``, radians, (views,), float64; they sum to the period.
 
+    Views at the same angle share what it stands for.
+
     ``limited`` takes the largest gap for the end of the scan: the views beside it stand for as much as their other
     neighbour leaves them, and nothing makes up for what was not measured.
     """
@@ -41,8 +46,17 @@ def angular_weights(angles: Sequence[float], period: float, *, limited: bool = F
         before, after = before.clone(), after.clone()
         after[last], before[first] = before[last], after[first]
     weights = torch.empty_like(gap)
-    weights[order] = (before + after) / 2
+    weights[order] = _shared((before + after) / 2, gap > SAME * period)
     return weights
+
+
+def _shared(weights: Tensor, apart: Tensor) -> Tensor:
+    """The means of ``weights`` over neighbours in a circle that are not ``apart`` from the next one."""
+    group = torch.cat([torch.zeros(1, dtype=torch.long), apart[:-1].long().cumsum(0)])
+    if not bool(apart[-1]):
+        group[group == group[-1]] = 0
+    count = torch.bincount(group).clamp_min(1)
+    return (torch.zeros_like(count, dtype=weights.dtype).index_add_(0, group, weights) / count)[group]
 
 
 def short_arc(angles: Sequence[float]) -> tuple[Tensor, float]:
@@ -82,8 +96,9 @@ def half_fan(u: Tensor, reach: tuple[float, float]) -> Tensor:
     """Weights of a full turn with the detector off the middle: those of the rays at u and -u sum to two. (columns,).
 
     ``reach`` is how far the detector goes towards smaller and larger u. Where only one side reaches, its rays count
-    twice; in the overlap the weight rises as a squared sine, over as much as one side reaches further, or all of it. For
-    small offsets most rays so keep the weight one, which is best against noise. After Wang 2002.
+    twice; in the overlap the weight rises over as much as one side reaches further, or over all of it, so that with small
+    offsets most rays keep the weight one, which is best against noise. After Wang 2002, with ``10 d^3 - 15 d^4 + 6 d^5``,
+    two times differentiable: a bend at u = 0 would leave a dot on the axis of rotation.
     """
     short, far = min(reach), max(reach)
     if far - short <= 1e-9 * far:
@@ -93,7 +108,7 @@ def half_fan(u: Tensor, reach: tuple[float, float]) -> Tensor:
         return torch.where(outwards > -short, 2.0, 0.0).to(u)
     feather = min(short, far - short)
     depth = ((outwards.abs() - (short - feather)) / feather).clamp(0, 1)
-    return 1 + outwards.sign() * torch.sin(math.pi / 2 * depth).square()
+    return 1 + outwards.sign() * depth**3 * (10 - 15 * depth + 6 * depth**2)
 
 
 def helix_window(z: Tensor, heights: Tensor, pitch: float, *, overlap: float) -> Tensor:

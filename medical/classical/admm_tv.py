@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from inverse.operators.base import LinearOperator
-from inverse.operators.solve import conjugate_gradient, inner
+from inverse.operators.solve import conjugate_gradient
 from medical.classical.course import Course, Progress
 from medical.classical.data_term import data_term, size
-from medical.classical.differences import divergence, gradient, magnitude
+from medical.classical.differences import divergence, gradient, magnitude, stacked_size
 from medical.classical.inputs import Bounds
 from medical.classical.result import Classical
 from medical.classical.tv import channels_of, image_of
@@ -19,6 +19,7 @@ from medical.classical.tv_problem import TVProblem, check_tv_settings
 
 __all__ = ["ADMMTV"]
 
+TINY = 1e-30
 RELAXATION = 1.7
 IMBALANCE = 5.0  # of the two residuals, from which on rho moves
 STEP = 2.0  # that it moves by
@@ -63,11 +64,56 @@ class ADMMTV:
         f, split = data_term(problem.inputs), _Split(problem)
         x, b = problem.inputs.x, problem.inputs.b
         v = split.forward(x)
-        u, rho = torch.zeros_like(v), split.first_rho(self.inner)
+        u, rho = torch.zeros_like(v), split.first_rho(A)
         for _ in course:
             x_next = conjugate_gradient(
                 lambda p: A.normal(p) + rho * split.normal(p),  # noqa: B023
-                b + rho * split.adjoint(v - u), x, iterations=self.inner, tolerance=1e-5,
+                b + rho * split.adjoint(v - u), x, iterations=self.inner, tolerance=1e-8,
             )  # fmt: skip
-            ...
-        return course.result(split.within(x), **problem.chosen)
+            x = course.keep(x_next, x)
+            Kx = split.forward(x)
+            relaxed = RELAXATION * Kx + (1 - RELAXATION) * v
+            v_next = split.shrink(relaxed + u, problem.weight / rho)
+            u, v, moved = u + relaxed - v_next, v_next, v_next - v
+            primal = stacked_size(Kx - v) / torch.maximum(stacked_size(Kx), stacked_size(v)).clamp(min=TINY)
+            dual = size(split.adjoint(moved)) / size(split.adjoint(u)).clamp(min=TINY)
+            image = f.image(x)
+            objective = f.value(image, x) + problem.penalty(x)
+            course.record(torch.maximum(primal, dual), residual=f.residual(image), objective=objective)
+            factor = torch.where(primal > IMBALANCE * dual, STEP, torch.where(dual > IMBALANCE * primal, 1 / STEP, 1.0))
+            factor = factor.view_as(rho).to(rho)
+            rho, u = rho * factor, u / factor
+        return course.result(problem.tv.project(x), **problem.chosen)
+
+
+class _Split:
+    """``K x = [D x; x]``, the second part for the bounds; (B, C, ...) to real (d or d + 1, B, C, ...)."""
+
+    def __init__(self, problem: TVProblem) -> None:
+        self.like, self.tv, self.weight = problem.inputs.x, problem.tv, problem.weight
+        self.bounds, self.b = problem.tv.bounds, problem.inputs.b
+
+    def forward(self, x: Tensor) -> Tensor:
+        c = channels_of(x)
+        g = gradient(c, self.tv.scale)
+        return g if self.bounds is None else torch.cat([g, c[None]])
+
+    def adjoint(self, v: Tensor) -> Tensor:
+        c = divergence(v[: len(self.tv.scale)], self.tv.scale)
+        return image_of(c if self.bounds is None else c + v[-1], self.like)
+
+    def normal(self, x: Tensor) -> Tensor:
+        return self.adjoint(self.forward(x))
+
+    def shrink(self, v: Tensor, threshold: Tensor) -> Tensor:
+        """The proximal map of ``threshold |v|`` of the differences, and the nearest value within the bounds."""
+        g = v[: len(self.tv.scale)]
+        g = g * (1 - threshold / magnitude(g).clamp(min=TINY)).clamp(min=0)
+        return g if self.bounds is None else torch.cat([g, v[-1:].clamp(*self.bounds)])
+
+    def first_rho(self, A: LinearOperator) -> Tensor:
+        """Such that what is shrunk away at first is the mean slope of a least-squares image, from a few steps."""
+        x = self.like
+        x = conjugate_gradient(A.normal, self.b, x, iterations=5)
+        slope = magnitude(gradient(channels_of(x), self.tv.scale)).flatten(1).square().mean(1).sqrt()
+        return (self.weight / slope.view(-1, *[1] * (x.ndim - 1)).clamp(min=TINY)).clamp(min=TINY)

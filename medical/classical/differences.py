@@ -9,7 +9,7 @@ from torch import Tensor
 
 from inverse.operators.base import LinearOperator
 
-__all__ = ["Spacing", "divergence", "gradient", "gradient_bound", "magnitude", "scales", "spacing_of"]
+__all__ = ["Spacing", "divergence", "gradient", "gradient_bound", "magnitude", "scales", "spacing_of", "stacked_size"]
 
 Spacing = tuple[float, ...]
 
@@ -65,3 +65,8 @@ def magnitude(g: Tensor) -> Tensor:
     for part in g[1:]:
         m.addcmul_(part, part)
     return (m.sum(1, keepdim=True) if m.shape[1] > 1 else m).sqrt_()
+
+
+def stacked_size(g: Tensor) -> Tensor:
+    """``|g|`` of each batch member, (d, B, C, ...) to (B,)."""
+    return torch.linalg.vector_norm(g.movedim(1, 0).flatten(1), dim=1)

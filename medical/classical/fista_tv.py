@@ -18,6 +18,8 @@ from medical.classical.tv_problem import TVProblem, check_tv_settings
 
 __all__ = ["FISTATV"]
 
+GROWTH = 5
+
 
 @dataclass(frozen=True, kw_only=True)
 class FISTATV:
@@ -54,7 +56,7 @@ class FISTATV:
 
         def prox(x: Tensor, step: Tensor) -> Tensor:
             nonlocal dual
-            u, dual = tv.prox(x, step * weight, dual, self.inner)
+            u, dual = tv.prox(x, step * weight, dual, self.inner + course.done // GROWTH)
             return u
 
         L = spectral_norm(A, problem.inputs.x).square()

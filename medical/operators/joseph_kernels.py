@@ -21,7 +21,7 @@ _whole = np.uint64  # unsigned, so that no index is tried for being negative
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def forward_slice(image: np.ndarray, width: int, line: tuple[np.ndarray, ...], begin: int, end: int, out: np.ndarray) -> None:
-    """``out[index] += weight sum_i image(i, intercept + slope i)`` for rays ``begin <= k < end``; image (planes, width) flat."""
+    """``out[index] += weight sum_i image(i, intercept + slope i)`` for rays ``begin <= k < end``; image flat."""
     index, intercept, slope, weight, first, last = line
     real = image.dtype.type
     for k in range(begin, end):

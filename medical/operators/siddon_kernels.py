@@ -72,7 +72,7 @@ def _voxel(o: np.ndarray, d: np.ndarray, s: float, shape: np.ndarray, flip_y: bo
 def forward_rays(
     grid: np.ndarray, shape: np.ndarray, flip_y: bool, table: tuple[np.ndarray, ...], begin: int, end: int, out: np.ndarray
 ) -> None:
-    """Sums of value times length, for the views ``begin <= view < end``: grid (voxels, lanes), out (views, rows, columns, lanes)."""
+    """Sums of value times length for the views ``begin <= view < end``: grid (voxels, lanes), out (..., columns, lanes)."""
     o, d, plane, next_s = np.zeros(3), np.zeros(3), np.zeros(3), np.zeros(3)
     for view in range(begin, end):
         for row in range(out.shape[1]):

@@ -10,31 +10,25 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["as_real", "forward_slices", "fraction_bits", "gather_slices", "scatter_slices", "split"]
+__all__ = ["MARGIN", "as_real", "forward_slices", "gather_slices", "scatter_slices", "split"]
 
 MARGIN = tl.constexpr(2)
 GUARD = tl.constexpr(0.0625)  # of a bin, against rounding in float32
 
 
 @triton.jit
-def fraction_bits(REAL: tl.constexpr):
-    """How many bits of a position come after the point."""
-    return 44 if REAL == tl.float64 else 32
-
-
-@triton.jit
 def as_real(part, REAL: tl.constexpr):
-    """A fixed-point number in [0, 1] as a floating-point one; float32 keeps 24 bits."""
+    """A fixed-point number in [0, 1] as a floating-point one; for float32 rounded to 24 bits."""
     if REAL == tl.float64:
         return part.to(tl.float64) * 5.684341886080802e-14  # 2^-44
     else:
-        return (part >> 8).to(tl.int32).to(tl.float32) * 5.960464477539063e-08  # 2^-24
+        return ((part + 128) >> 8).to(tl.int32).to(tl.float32) * 5.960464477539063e-08  # 2^-24
 
 
 @triton.jit
 def split(position, REAL: tl.constexpr):
     """``(whole, fraction)`` of a position."""
-    BITS: tl.constexpr = fraction_bits(REAL)
+    BITS: tl.constexpr = 44 if REAL == tl.float64 else 32
     whole = position >> BITS
     return whole.to(tl.int32), as_real(position - (whole << BITS), REAL)
 
@@ -73,10 +67,10 @@ def forward_slices(
 
 @triton.jit
 def scatter_slices(
-    image, plane, minor, lane_step, intercept, slope, weight, first, last, index, data, ray_step, data_lane_step, count, lanes,
+    image, plane, minor, lane_step, intercept, slope, first, last, data, ray_step, data_lane_step, count, lanes,
     RAYS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """The transpose of ``forward_slices`` onto image, for any rays; by atomic additions, whose order is not determined."""
+    """Adds ``data[k]`` to where ray k passes: the transpose, for any rays; in no determined order, by atomic additions."""
     REAL: tl.constexpr = image.dtype.element_ty
     k = tl.program_id(0) * RAYS + tl.arange(0, RAYS)
     lane = tl.program_id(1) * LANES + tl.arange(0, LANES)
@@ -86,10 +80,8 @@ def scatter_slices(
     begin, end = tl.min(low, 0), tl.max(high, 0)
     step = tl.load(slope + k, mask=real, other=0)
     position = tl.load(intercept + k, mask=real, other=0) + step * begin
-    o = tl.load(index + k, mask=real, other=0)
-    w = tl.load(weight + k, mask=real, other=0)
-    source = data + (o * ray_step)[:, None] + (lane * data_lane_step)[None, :]
-    value = tl.load(source, mask=real[:, None] & use[None, :], other=0) * w[:, None]
+    source = data + (k * ray_step)[:, None] + (lane * data_lane_step)[None, :]
+    value = tl.load(source, mask=real[:, None] & use[None, :], other=0)
     for i in range(begin, end):
         q, f = split(position, REAL)
         inside = ((i >= low) & (i < high))[:, None] & use[None, :]
@@ -112,7 +104,7 @@ def gather_slices(
     or beyond each of ``bin_count`` equal steps, on any plane. So a pixel finds the few rays that touch it.
     """
     REAL: tl.constexpr = image.dtype.element_ty
-    BITS: tl.constexpr = fraction_bits(REAL)
+    BITS: tl.constexpr = 44 if REAL == tl.float64 else 32
     blocks = tl.cdiv(across, PIXELS)
     tile = tl.arange(0, PLANES * PIXELS)
     i = tl.program_id(0) // blocks * PLANES + tile // PIXELS

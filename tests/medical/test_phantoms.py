@@ -86,7 +86,7 @@ def test_rows_fall_in_pictures_and_grow_in_volumes():
     dot = Ellipses.disc(0.4, (2.0, 3.0))
     assert dot.sample(Volume((9, 9))).nonzero().tolist() == [[1, 6]]
     assert dot.sample(Volume((1, 9, 9))).nonzero().tolist() == [[0, 7, 6]]
-    assert dot.rasterise(Volume((9, 9)), oversampling=32)[1, 6] == pytest.approx(math.pi * 0.16, rel=2e-3)
+    assert dot.rasterise(Volume((9, 9)), oversampling=32)[1, 6] == pytest.approx(math.pi * 0.16, rel=5e-3)
 
 
 def test_picture_is_the_middle_slice():

@@ -12,8 +12,10 @@ from inverse.operators import Gaussian, LinearOperator
 from inverse.operators.filters import _toeplitz, decompose
 from inverse.operators.fourier import _half_plane
 from inverse.operators.hadamard import _hadamard_matrix
-from tests.inverse.operators.examples import OPERATORS
+from tests.inverse.operators import examples
+from tests.medical.operators.examples import REAL as MEDICAL
 
+OPERATORS = {**examples.OPERATORS, **MEDICAL}
 DTYPES = {torch.float32: 1e-5, torch.float64: 1e-10}
 
 every = pytest.mark.parametrize("make", OPERATORS.values(), ids=OPERATORS.keys())

@@ -20,7 +20,7 @@ def detector(part=1.0, offset=0.0, curved=False):
 
 
 def circle(d, span=TURN):
-    return ConeBeam(uniform(180, 0.4, 0.4 + span), d, DSO, DOD)
+    return ConeBeam(uniform(320, 0.4, 0.4 + span), d, DSO, DOD)
 
 
 BEAMS = {
@@ -32,7 +32,7 @@ BEAMS = {
     "half_curved": lambda: circle(detector(0.65, -13.0, True)),
     "helix_flat": lambda: ConeBeam.helical(540, detector(), DSO, DOD, 6.0, 3.0),
     "helix_curved": lambda: ConeBeam.helical(540, detector(curved=True), DSO, DOD, -6.0, 3.0),
-    "helix_half": lambda: ConeBeam.helical(540, detector(0.65, 13.0), DSO, DOD, 4.0, 3.0),
+    "helix_half": lambda: ConeBeam.helical(960, detector(0.65, 13.0), DSO, DOD, 4.0, 3.0),
 }
 
 
@@ -53,7 +53,7 @@ def test_the_plane_of_the_circle_is_a_fan(curved):
     fan = FanBeam(cone.angles, Detector(45, 1.5, 0.7, curved), DSO, DOD)
     y = Ellipses.shepp_logan(36.0).project(cone)[None, None]
     plane = Volume((24, 22), 1.5, (2.0, -1.0))
-    torch.testing.assert_close(fdk(y, plane, cone), fbp(y[..., 1, :], plane, fan), rtol=0, atol=1e-10)
+    torch.testing.assert_close(fdk(y, plane, cone), fbp(y[..., 1, :], plane, fan), rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("pitch", [0.0, 14.0])
@@ -89,8 +89,9 @@ def test_compiled_and_torch_backprojection_agree(make):
     volume = Volume((7, 12, 13), 2.0, (1.0, 0.0, 3.0))
     pixels = Pixels.of(volume, beam)
     q = torch.rand(2, len(beam), beam.detector.columns, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert pixels.gather(q.mT).abs().max() > 0
-    torch.testing.assert_close(backproject(q, pixels), pixels.gather(q), rtol=0, atol=1e-6)
+    image = pixels.gather(q)
+    assert (image != 0).float().mean() > 0.5
+    torch.testing.assert_close(backproject(q, pixels), image, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("curved", [False, True])
@@ -98,7 +99,7 @@ def test_compiled_and_torch_backprojection_agree(make):
 def test_gradient(curved, pitch):
     beam = ConeBeam(uniform(4, 0.0, TURN), Detector((2, 3), (3.0, 8.0), curved=curved), DSO, DOD, pitch)
     y = torch.rand(1, 1, 4, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda y: fdk(y, Volume((2, 2, 3), 5.0), beam), y)
+    assert torch.autograd.gradcheck(lambda y: fdk(y, Volume((2, 2, 3), 5.0), beam), y, fast_mode=True)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_half_fan_sums_to_two(reach):
     weights = half_fan(u, reach) * measured
     both = weights + weights.flip(0)
     torch.testing.assert_close(both[both > 0], torch.full_like(both[both > 0], 2.0))
-    assert weights.diff()[measured[1:] & measured[:-1]].abs().max() < 0.4
+    assert weights.diff()[measured[1:] & measured[:-1]].abs().max() < 0.5
 
 
 def test_a_small_offset_leaves_most_rays_alone():
@@ -57,12 +57,12 @@ def test_angular_weights_of_equal_steps():
 def test_angular_weights_sum_to_the_period():
     angles = (torch.rand(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 20).tolist()
     assert angular_weights(angles, math.pi).sum() == pytest.approx(math.pi, abs=1e-12)
-    assert angular_weights([0.0, 1.0, math.pi], math.pi).tolist() == pytest.approx([0.5, math.pi / 2, (math.pi - 1) / 2])
+    assert angular_weights([0.0, 1.0, math.pi], math.pi).tolist() == pytest.approx([math.pi / 4, math.pi / 2, math.pi / 4])
 
 
 def test_views_taken_twice_count_half():
-    weights = angular_weights(uniform(20, 0.0, 2 * math.pi), math.pi)
-    assert weights.reshape(2, 10).sum(0).tolist() == pytest.approx([math.pi / 10] * 10)
+    weights = angular_weights(uniform(40, 0.1, 0.1 + 4 * math.pi), math.pi)
+    assert weights.tolist() == pytest.approx([math.pi / 40] * 40)
 
 
 def test_limited_scans_are_not_made_up_for():
