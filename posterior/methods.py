@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Protocol
@@ -12,7 +13,7 @@ from inverse.operators.base import LinearOperator
 from medical import classical
 from medical.classical.course import Progress
 
-__all__ = ["CT", "MRI", "Method", "make"]
+__all__ = ["CT", "MRI", "Method", "make", "plain"]
 
 
 class Method(Protocol):
@@ -62,3 +63,14 @@ def make(
     settings.update({key: value for key, value in (wished or {}).items() if key in known})
     method: Method = table[name](**settings)
     return method
+
+
+def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """``settings`` for JSON: what is infinite, as an open bound, becomes None."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, (tuple, list)):
+            return [finite(v) for v in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return {key: finite(value) for key, value in settings.items()}

@@ -16,7 +16,7 @@ __all__ = ["check_output", "compute_device"]
 
 
 def check_output(path: Path, suffixes: Sequence[str], *, overwrite: bool) -> None:
-    """Raise ``ValueError`` or ``OSError``, naming ``path``, where a file with one of the ``suffixes`` cannot be written to it."""
+    """Raise ``ValueError`` or ``OSError``, naming ``path``, where a file with one of the ``suffixes`` cannot be written."""
     if not path.name.lower().endswith(tuple(suffixes)):
         raise ValueError(f"{path}: the suffix must be {' or '.join(suffixes)}, got {path.suffix or 'none'!r}")
     if not path.parent.is_dir():

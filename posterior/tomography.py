@@ -19,7 +19,7 @@ from medical.geometry import Beam, VectorBeam, Volume, serialise
 from medical.operators import Projector
 from medical.transmission import WATER, LogPoisson, hounsfield
 from posterior.commands.options import Device
-from posterior.methods import CT, make
+from posterior.methods import CT, make, plain
 from posterior.outputs import check_output, compute_device
 
 __all__ = ["Reconstructed", "Reconstructing", "reconstruct"]
@@ -101,7 +101,7 @@ def reconstruct(
     ratios = [r for run in runs if (r := run.residual_ratio) is not None]
     worst = max(runs, key=lambda run: (not run.converged, run.iterations))
     return Reconstructed(
-        output=str(output), shape=tuple(data.shape), voxel=scan.spacing, method=settings.method, settings=dict(worst.settings),
+        output=str(output), shape=tuple(data.shape), voxel=scan.spacing, method=settings.method, settings=plain(worst.settings),
         iterations=worst.iterations, converged=worst.converged, reason=worst.reason,
         residual_ratio=max(ratios) if ratios else None, seconds=time.perf_counter() - began,
     )  # fmt: skip
@@ -135,7 +135,9 @@ def _per_length(header: SinogramHeader, settings: Reconstructing, path: Path) ->
     if settings.unit != "hu":
         return None
     if header.unit not in LENGTHS:
-        raise ValueError(f"{path}: CT numbers need lengths in {', '.join(LENGTHS)}, got {header.unit!r}; take --unit attenuation")
+        raise ValueError(
+            f"{path}: CT numbers need lengths in {', '.join(LENGTHS)}, got {header.unit!r}; take --unit attenuation"
+        )
     stored = header.geometry.get("settings", {}).get("water", WATER)
     return LENGTHS[header.unit] * float(stored if settings.water is None else settings.water)
 

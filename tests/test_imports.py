@@ -9,17 +9,22 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+MEDICAL = ["medical", *(f"medical.{part}" for part in ("analytic", "classical", "coils", "files", "geometry", "operators", "sampling"))]
+
+
 @pytest.mark.parametrize(
-    "package", ["prior", "inverse", "inverse.operators", "prior.networks", "prior.samplers", "inverse.samplers", "posterior"]
+    "package",
+    ["prior", "inverse", "inverse.operators", "prior.networks", "prior.samplers", "inverse.samplers", *MEDICAL, "posterior"],
 )
 def test_import_is_lazy(package):
-    code = f"import sys, {package}; print([m for m in ('torch', 'numpy', 'lightning', 'skimage') if m in sys.modules])"
+    heavy = ("torch", "numpy", "lightning", "skimage", "numba", "h5py", "nibabel", "finufft")
+    code = f"import sys, {package}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize(
-    "package", ["prior", "prior.networks", "prior.samplers", "inverse", "inverse.operators", "inverse.samplers"]
+    "package", ["prior", "prior.networks", "prior.samplers", "inverse", "inverse.operators", "inverse.samplers", *MEDICAL]
 )
 def test_every_public_name_resolves(package):
     code = f"import {package} as p; print(all(getattr(p, name) is not None for name in p.__all__), len(p.__all__) > 3)"

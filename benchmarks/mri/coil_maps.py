@@ -40,6 +40,6 @@ def coil_maps(size: int = 256, coils: int = 8, *, budget: float = 1.5) -> list[M
 
 
 def alignment(a: Tensor, b: Tensor) -> Tensor:
-    """``|<a, b>| / (|a| |b|)`` over the coils of maps (C, H, W), (H, W): 1 where they differ by a factor; 0 where one is zero."""
+    """``|<a, b>| / (|a| |b|)`` over the coils of maps (C, H, W): 1 where they differ by a factor, 0 where one is zero."""
     norms = torch.linalg.vector_norm(a, dim=0) * torch.linalg.vector_norm(b, dim=0)
     return torch.where(norms > 0, (a.conj() * b).sum(0).abs() / norms.clamp(min=1e-12), 0)

@@ -171,12 +171,12 @@ def density(s: Setting, budget: float, *, iterations: int = 15) -> list[Measured
     seconds = take_turns(calls, budget)
     A, x = NUFFT(s.k, s.shape), head(s.shape)[None, None]
     y = A(x)
-    rows = []
+    method, rows = f"Pipe-Menon, {iterations} iterations", []
     for name, call in calls.items():
         image = A.adjoint(call() * y)
         best = (image.conj() * x).sum() / image.abs().square().sum()
         missed = "faster than torchkbnufft" if name == OURS and seconds[name] > min(seconds.values()) else ""
-        rows.append(Measured(s.name, f"Pipe-Menon, {iterations} iterations", name, seconds[name], relative(best * image, x), missed))
+        rows.append(Measured(s.name, method, name, seconds[name], relative(best * image, x), missed))
     return rows
 
 

@@ -96,9 +96,9 @@ def half_fan(u: Tensor, reach: tuple[float, float]) -> Tensor:
     """Weights of a full turn with the detector off the middle: those of the rays at u and -u sum to two. (columns,).
 
     ``reach`` is how far the detector goes towards smaller and larger u. Where only one side reaches, its rays count
-    twice; in the overlap the weight rises over as much as one side reaches further, or over all of it, so that with small
-    offsets most rays keep the weight one, which is best against noise. After Wang 2002, with ``10 d^3 - 15 d^4 + 6 d^5``,
-    two times differentiable: a bend at u = 0 would leave a dot on the axis of rotation.
+    twice. Over an overlap of half width T the weight is ``1 + sin(pi/2 u / T)`` (Wang 2002), smooth at u = 0: a bend there
+    would leave a dot on the axis of rotation. Where one side reaches further by less than T / 2 the weight stays one, which
+    is best against noise, but for as much at the ends of the overlap, where it changes as ``10 d^3 - 15 d^4 + 6 d^5``.
     """
     short, far = min(reach), max(reach)
     if far - short <= 1e-9 * far:
@@ -106,7 +106,9 @@ def half_fan(u: Tensor, reach: tuple[float, float]) -> Tensor:
     outwards = u if reach[1] > reach[0] else -u
     if short <= 0:
         return torch.where(outwards > -short, 2.0, 0.0).to(u)
-    feather = min(short, far - short)
+    feather = far - short
+    if feather >= short / 2:
+        return 1 + torch.sin(math.pi / 2 * (outwards / short).clamp(-1, 1))
     depth = ((outwards.abs() - (short - feather)) / feather).clamp(0, 1)
     return 1 + outwards.sign() * depth**3 * (10 - 15 * depth + 6 * depth**2)
 

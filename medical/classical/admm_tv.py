@@ -21,13 +21,14 @@ __all__ = ["ADMMTV"]
 
 TINY = 1e-30
 RELAXATION = 1.7
-IMBALANCE = 5.0  # of the two residuals, from which on rho moves
+SHARE = 0.1  # about the size of D x against x, so that both parts of the splitting count
+IMBALANCE = 10.0  # of the two residuals, from which on rho moves
 STEP = 2.0  # that it moves by
 
 
 @dataclass(frozen=True, kw_only=True)
 class ADMMTV:
-    """``argmin_x |A x - y|^2 / 2 + weight TV(x)``, within the bounds, by ADMM on the splitting ``v = D x`` and ``w = x``.
+    """``argmin_x |A x - y|^2 / 2 + weight TV(x)``, within the bounds, by ADMM on the splitting ``v = D x`` (and x).
 
     Boyd et al. 2011 (scaled form, section 3.1.1), over-relaxed (3.4.3), with rho balanced between the two residuals (3.4.1)
     for every member of the batch by itself::
@@ -35,7 +36,7 @@ class ADMMTV:
         x <- (A^H A + rho D^H D)^-1 (A^H y + rho D^H (v - u))     by conjugate gradients from the last x
         v <- shrink(D x + u, weight / rho),     u <- u + D x - v
 
-    and alike for w, which keeps within the bounds. It pays where FISTA is slow: ill-conditioned operators, small weights.
+    and alike for a copy of x within the bounds. It pays where FISTA is slow: ill-conditioned operators, small weights.
 
     Parameters
     ----------
@@ -46,10 +47,10 @@ class ADMMTV:
     """
 
     weight: float | None = None
-    iterations: int = 100
-    tolerance: float = 2e-3
+    iterations: int = 150
+    tolerance: float = 5e-4
     bounds: Bounds | None = None
-    inner: int = 10
+    inner: int = 5
 
     def __post_init__(self) -> None:
         check_tv_settings(self)
@@ -87,7 +88,7 @@ class ADMMTV:
 
 
 class _Split:
-    """``K x = [D x; x]``, the second part for the bounds; (B, C, ...) to real (d or d + 1, B, C, ...)."""
+    """``K x = [D x; x / 10]``, the second part for the bounds; (B, C, ...) to real (d or d + 1, B, C, ...)."""
 
     def __init__(self, problem: TVProblem) -> None:
         self.like, self.tv, self.weight = problem.inputs.x, problem.tv, problem.weight
@@ -96,11 +97,11 @@ class _Split:
     def forward(self, x: Tensor) -> Tensor:
         c = channels_of(x)
         g = gradient(c, self.tv.scale)
-        return g if self.bounds is None else torch.cat([g, c[None]])
+        return g if self.bounds is None else torch.cat([g, SHARE * c[None]])
 
     def adjoint(self, v: Tensor) -> Tensor:
         c = divergence(v[: len(self.tv.scale)], self.tv.scale)
-        return image_of(c if self.bounds is None else c + v[-1], self.like)
+        return image_of(c if self.bounds is None else c + SHARE * v[-1], self.like)
 
     def normal(self, x: Tensor) -> Tensor:
         return self.adjoint(self.forward(x))
@@ -109,7 +110,7 @@ class _Split:
         """The proximal map of ``threshold |v|`` of the differences, and the nearest value within the bounds."""
         g = v[: len(self.tv.scale)]
         g = g * (1 - threshold / magnitude(g).clamp(min=TINY)).clamp(min=0)
-        return g if self.bounds is None else torch.cat([g, v[-1:].clamp(*self.bounds)])
+        return g if self.bounds is None else torch.cat([g, SHARE * (v[-1:] / SHARE).clamp(*self.bounds)])
 
     def first_rho(self, A: LinearOperator) -> Tensor:
         """Such that what is shrunk away at first is the mean slope of a least-squares image, from a few steps."""

@@ -45,7 +45,7 @@ class PDHGTV:
 
     weight: float | None = None
     iterations: int = 1000
-    tolerance: float = 1e-4
+    tolerance: float = 5e-4
     bounds: Bounds | None = None
 
     def __post_init__(self) -> None:

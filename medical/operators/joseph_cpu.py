@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -95,12 +95,14 @@ class SliceJoseph:
 
 
 def _parts(each: Lines) -> tuple[np.ndarray, ...]:
-    return astuple(each)[1:]
+    return tuple(getattr(each, field.name) for field in fields(each)[1:])  # astuple would copy them
 
 
 def _padded(image: np.ndarray) -> np.ndarray:
-    margins = ((0, 0), (MARGIN, MARGIN), *[(0, 0)] * (image.ndim - 2))
-    return np.ascontiguousarray(np.pad(image, margins))
+    planes, across, *lanes = image.shape
+    out = np.zeros((planes, across + 2 * MARGIN, *lanes), image.dtype)
+    out[:, MARGIN:-MARGIN] = image
+    return out
 
 
 def _dtype(x: Tensor) -> type:

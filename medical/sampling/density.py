@@ -6,9 +6,10 @@ image, so that a full Cartesian grid weighs 1 everywhere. With the factor ``N^(-
     A.adjoint(w * y) = (2 pi)^-d sum_j dk_j (sum_r x[r] exp(-i k_j . r)) exp(i k_j . r')  ~  x
 
 is then the inverse Fourier integral over the part of k-space that was sampled: x itself, in its own units, up to the
-frequencies left out. Steps of 2 pi / N along a spoke leave shading of some per cent, for the response to a point has long
-tails that fold back; half the step (a readout oversampled twice) leaves a tenth of that. Weights belong in that first image,
-or in a preconditioner; in a data term they would discard signal-to-noise.
+frequencies left out. Steps of 2 pi / N along a spoke shade large objects, for the response to a point has long tails that
+fold back: discs of 60, 80 and 90 % of the field of view come out 1.5, 6 and 12 % too dark on average, and up to 5, 13 and
+25 % at their rims. With half the step, a readout oversampled twice, their means are right to 0.4 %. Weights belong in that
+first image, or in a preconditioner; in a data term they would discard signal-to-noise.
 """
 
 from __future__ import annotations

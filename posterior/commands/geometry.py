@@ -32,7 +32,9 @@ class Kind(StrEnum):
 
 def add_to(app: typer.Typer) -> None:
     """Register the group ``geometry``."""
-    group = typer.Typer(name="geometry", help="CT geometries: what they see, drawn and in numbers.", invoke_without_command=True)
+    group = typer.Typer(
+        name="geometry", help="CT geometries: what they see, drawn and in numbers.", invoke_without_command=True
+    )
     group.callback()(_group)
     group.command("show")(show)
     group.command("draw")(draw)

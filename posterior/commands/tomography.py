@@ -95,7 +95,9 @@ def add_to(app: typer.Typer) -> None:
 def project(
     scan: Annotated[Path, typer.Argument(metavar="SCAN", help="NIfTI file of a CT scan.")],
     *,
-    geometry: Annotated[Path, typer.Option("--geometry", "-g", help="YAML file of the beam; `posterior geometry new` makes one.")],
+    geometry: Annotated[
+        Path, typer.Option("--geometry", "-g", help="YAML file of the beam; `posterior geometry new` makes one.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="HDF5 file to write, .h5.")],
     unit: Annotated[
         ScanUnit, typer.Option(help="Of the scan: CT numbers, or attenuation in 1/mm; auto: what the file says, or CT numbers.")

@@ -164,7 +164,7 @@ def test_input_is_left_alone(make):
     assert torch.equal(x, before)
 
 
-@every
+@pytest.mark.parametrize("make", examples.OPERATORS.values(), ids=examples.OPERATORS.keys())  # projectors take real images
 def test_complex_images(make):
     A = make().double()
     x = torch.complex(randn(1, A.domain, 0), randn(1, A.domain, 1))
