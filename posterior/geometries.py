@@ -90,7 +90,7 @@ def facts(path: Path) -> Facts:
         scan=scan,
         field_of_view=radii,
         magnification=beam.magnification if beam.divergent else None,
-        fan=tuple(math.degrees(a) for a in beam.fan_angles) if isinstance(beam, Divergent) else None,
+        fan=_degrees(beam.fan_angles) if isinstance(beam, Divergent) else None,
         normalised_pitch=beam.normalised_pitch if isinstance(beam, ConeBeam) and helix else None,
         voxel=voxel,
         views_needed=None if helix or not radii else math.ceil(turn * radii[-1] / voxel),
@@ -191,8 +191,12 @@ def _line(grid: Volume, source: float, beyond: float, curved: bool) -> Detector:
     return Detector(math.ceil(2 * half / du), du, curved=curved)
 
 
+def _degrees(pair: tuple[float, float]) -> tuple[float, float]:
+    return math.degrees(pair[0]), math.degrees(pair[1])
+
+
 def _angles(beam: Beam) -> tuple[float, float, float]:
-    first, last = (math.degrees(a) for a in (beam.angles[0], beam.angles[-1]))
+    first, last = _degrees((beam.angles[0], beam.angles[-1]))
     return first, last, (last - first) / max(1, len(beam) - 1)
 
 

@@ -35,12 +35,12 @@ class Unit(StrEnum):
     attenuation = "attenuation"
 
 
-class Model(StrEnum):
+class RayModel(StrEnum):
     """How a ray meets the voxels."""
 
     joseph = "joseph"
     siddon = "siddon"
-    strip = "strip"
+    strip_ = "strip"  # str has a method of that name
 
 
 class Window(StrEnum):
@@ -108,7 +108,7 @@ def project(
     readout: Annotated[
         float, typer.Option(min=0.0, max=1e6, help="Standard deviation of the electronic noise, in counts.")
     ] = 0.0,
-    model: Annotated[Model, typer.Option(help="How a ray meets the voxels; strip for slices only.")] = Model.joseph,
+    model: Annotated[RayModel, typer.Option(help="How a ray meets the voxels; strip for slices only.")] = RayModel.joseph,
     slices: Annotated[str, typer.Option(metavar="FIRST:LAST", help="Of the scan, LAST left out; default all.")] = "",
     truncated: Annotated[
         bool, typer.Option("--truncated", help="Allow a detector that does not see the whole object.")

@@ -40,8 +40,8 @@ CASES = {
 def rays_of(name, beam):
     """Those of the beam; ``crooked`` ones share neither a direction nor a point."""
     rays = beam.rays()
-    turn = 0.3 * torch.arange(rays.shape[2], dtype=torch.float64)[:, None] ** 2 * (name == "crooked")
-    return Rays(rays.origin, rays.direction + turn, rays.origin_step, rays.direction_step, rays.v)
+    turn = 0.1 * torch.arange(rays.shape[2], dtype=torch.float64)[:, None] ** 2 * (name == "crooked")
+    return Rays(rays.origin + turn, rays.direction, rays.origin_step, rays.direction_step, rays.v)
 
 
 def compare(kernel, reference, x, y):
