@@ -143,7 +143,7 @@ def _curved(grid: Volume, views: int) -> tuple[Volume, Beam]:
 def _cone(grid: Volume, views: int) -> tuple[Volume, Beam]:
     block = _block(grid)
     source, beyond = _distances(block)
-    line, dv = _line(block, source, beyond, False), block.spacing[0] * (source + beyond) / source
+    line, dv = _line(block, source, beyond, False), _rounded(block.spacing[0] * (source + beyond) / source)
     near = source / (source - block.outer_radius)  # the cone is narrowest at the edge near the source
     rows = math.ceil(block.shape[0] * near)
     detector = Detector((rows, line.columns), (dv, line.pitch[1]))
@@ -153,7 +153,7 @@ def _cone(grid: Volume, views: int) -> tuple[Volume, Beam]:
 def _helix(grid: Volume, views: int) -> tuple[Volume, Beam]:
     block = _block(grid)
     source, beyond = _distances(block)
-    line, dv = _line(block, source, beyond, True), block.spacing[0] * (source + beyond) / source
+    line, dv = _line(block, source, beyond, True), _rounded(block.spacing[0] * (source + beyond) / source)
     detector = Detector((min(ROWS, block.shape[0]), line.columns), (dv, line.pitch[1]), curved=True)
     pitch = detector.rows * block.spacing[0]  # a normalised pitch of one
     turns = block.extent[0] / pitch + 1
@@ -185,10 +185,16 @@ def _distances(grid: Volume) -> tuple[float, float]:
 def _line(grid: Volume, source: float, beyond: float, curved: bool) -> Detector:
     """A line that sees the corners of the grid."""
     distance = source + beyond
-    du = min(grid.spacing[-2:]) * distance / source
+    du = _rounded(min(grid.spacing[-2:]) * distance / source)
     angle = math.asin(grid.outer_radius / source)
     half = distance * (angle if curved else math.tan(angle))
     return Detector(math.ceil(2 * half / du), du, curved=curved)
+
+
+def _rounded(length: float) -> float:
+    """Up to four figures, which read well."""
+    unit = 10.0 ** (math.floor(math.log10(length)) - 3)
+    return float(f"{math.ceil(length / unit * (1 - 1e-9)) * unit:.10g}")
 
 
 def _degrees(pair: tuple[float, float]) -> tuple[float, float]:

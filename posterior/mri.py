@@ -115,7 +115,8 @@ def reconstruct(
     return Reconstructed(
         output=str(output), shape=tuple(volume.shape), voxel=scan.spacing, method=settings.method,
         settings=plain(runs[-1].settings), coils=(acquired.coils, settings.coils or acquired.coils), seconds=tuple(seconds),
-        psnr=psnr, ssim=ssim, iterations=tuple(run.iterations for run in runs), reasons=tuple(run.reason for run in runs if not run.converged),
+        psnr=psnr, ssim=ssim,
+        iterations=tuple(run.iterations for run in runs), reasons=tuple(run.reason for run in runs if not run.converged),
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from medical.coils import combine, espirit, root_sum_of_squares
 from medical.operators import NUFFT, Sense, centred_fft, centred_ifft
 from medical.sampling import masks, radial, radial_density
 
-__all__ = ["PATTERNS", "Item", "Pattern", "brain", "scores", "single_coil", "stand_in", "undersampled"]
+__all__ = ["PATTERNS", "Item", "Pattern", "Undersampled", "brain", "scores", "single_coil", "stand_in", "undersampled"]
 
 ACS = 24
 HEAD = 0.05  # the head is where the root sum of squares is above this part of its maximum
@@ -62,6 +62,18 @@ PATTERNS = (
 )
 
 
+@dataclass(frozen=True, eq=False)
+class Undersampled:
+    """The operator and the data (1, C, ...) of a pattern; ``density`` weights samples off the grid, (K,)."""
+
+    item: Item
+    pattern: Pattern
+    A: LinearOperator
+    y: Tensor
+    acceleration: float
+    density: Tensor | None = None
+
+
 def brain(folder: Path) -> Item:
     """Eight coils, T1, 230 x 180, fully sampled; maps by ESPIRiT of the 24 x 24 samples in the middle."""
     kspace = torch.from_numpy(np.load(folder / "brain8_full.npz")["kspace"])
@@ -82,6 +94,7 @@ def stand_in(item: Item, like: Item, side: int = 192) -> Item:
 
     As many coils as ``like`` has, and noise that is as large a part of the largest value.
     """
+    side = min(side, *item.image.shape)
     first = [n // 2 - side // 2 for n in item.kspace.shape[1:]]
     cut = item.kspace[0, first[0] : first[0] + side, first[1] : first[1] + side]
     maps = birdcage(len(like.kspace), (side, side)).to(torch.complex64)
@@ -92,8 +105,8 @@ def stand_in(item: Item, like: Item, side: int = 192) -> Item:
     return Item.of(f"{item.name}, synthetic coils", centred_fft(seen) / largest + noise * z, maps, noise)
 
 
-def undersampled(item: Item, pattern: Pattern) -> tuple[LinearOperator, Tensor, float, Tensor | None]:
-    """The operator, the data (1, C, ...), the acceleration, and density weights where the samples are off the grid.
+def undersampled(item: Item, pattern: Pattern) -> Undersampled:
+    """What the pattern keeps of the item.
 
     Samples on the grid are those of the item; spokes are sums over its image, seen by its maps, plus noise of its level.
     """
@@ -103,14 +116,14 @@ def undersampled(item: Item, pattern: Pattern) -> tuple[LinearOperator, Tensor, 
             mask = masks.equispaced(shape, pattern.columns, acs=ACS, whole=True).expand(shape)
         else:
             mask = masks.poisson_disc(shape, pattern.disc, acs=ACS, seed=0)
-        return Sense(item.maps, mask), (mask * item.kspace)[None], float(1 / mask.double().mean()), None
+        return Undersampled(item, pattern, Sense(item.maps, mask), (mask * item.kspace)[None], float(1 / mask.double().mean()))
     samples = 2 * max(shape)
     k = radial(SPOKES, samples)
     A = NUFFT(k, shape, maps=item.maps)
     y = A(item.image[None, None])
     z = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(2))
-    nyquist = max(shape) * torch.pi / 2
-    return A, y + item.noise * z, nyquist / SPOKES, radial_density(k, shape, spokes=SPOKES)
+    acceleration = max(shape) * torch.pi / 2 / SPOKES  # against as many spokes as reach the distance of the grid at their ends
+    return Undersampled(item, pattern, A, y + item.noise * z, acceleration, radial_density(k, shape, spokes=SPOKES))
 
 
 def scores(estimate: Tensor, item: Item) -> tuple[float, float]:

@@ -17,12 +17,14 @@ Cell = tuple[str, str]  # pattern and method
 
 __all__ = ["comparison", "row_of_images"]
 
-GREYS = 48
+GREYS = 32
 ERROR = 5  # times
 BRIGHTEST = 0.995  # quantile of the reference within the head that is white
 
 
-def comparison(path: Path, item: Item, images: Mapping[Cell, Tensor], titles: Mapping[Cell, str], *, inch: float = 1.5) -> None:
+def comparison(
+    path: Path, item: Item, images: Mapping[Cell, Tensor], titles: Mapping[Cell, str], *, inch: float = 1.25
+) -> None:
     """A pair of rows for each pattern, reference first: the magnitudes, and ``|error|`` times five, on one grey scale."""
     patterns = list(dict.fromkeys(pattern for pattern, _ in images))
     methods = list(dict.fromkeys(method for _, method in images))

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.mri.kspace import PATTERNS, Item, Pattern, brain, scores, single_coil, stand_in, undersampled
-from inverse.operators import LinearOperator
-from medical.classical import FISTATV, CGSense, L1Wavelet
+from benchmarks.mri.kspace import PATTERNS, Item, Pattern, Undersampled, brain, scores, single_coil, stand_in, undersampled
+from medical.classical import FISTATV, CGSense, L1Wavelet, ZeroFilled
 from medical.classical.spectral_norm import spectral_norm
 from medical.coils import espirit, root_sum_of_squares
 from medical.operators import Sense, centred_ifft
@@ -21,8 +20,10 @@ from medical.sampling import masks
 
 __all__ = ["METHODS", "Reconstructed", "Setup", "brain_rows", "one_or_two_maps", "single_coil_rows"]
 
+Images = dict[tuple[str, str], Tensor]
+
 METHODS = ("zero-filled", "CG-SENSE", "L1-wavelet", "TV")
-SHARES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+SHARES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,12 @@ class Setup:
     iterations: int = 100
     shares: Sequence[float] = SHARES
 
-    def reconstruct(
-        self, method: str, A: LinearOperator, y: Tensor, share: float | None, density: Tensor | None = None
-    ) -> tuple[Tensor, int]:
-        """The image (1, M, H, W), and the iterations done."""
-        b = A.adjoint(y)
+    def reconstruct(self, method: str, data: Undersampled, share: float | None) -> tuple[Tensor, int]:
+        """The magnitude (H, W), and the iterations done."""
+        A, y = data.A, data.y
         if share is None:
-            return (b if density is None else A.adjoint(density.to(y.real.dtype) * y)), 0
+            return ZeroFilled(weights=data.density).reconstruct(A, y).estimate[0, 0].abs(), 0
+        b = A.adjoint(y)
         largest = share * float(b.abs().max())
         if method == "CG-SENSE":
             out = CGSense(weight=share * float(spectral_norm(A, b).square())).reconstruct(A, y)
@@ -61,48 +61,52 @@ class Setup:
             out = L1Wavelet(weight=largest, iterations=self.iterations).reconstruct(A, y)
         else:
             out = FISTATV(weight=largest, iterations=self.iterations).reconstruct(A, y)
-        return out.estimate, out.iterations
+        return out.estimate[0, 0].abs(), out.iterations
 
-    def best_share(self, method: str, item: Item, pattern: Pattern) -> float | None:
+    def best_share(self, method: str, data: Undersampled) -> float | None:
         """The share of the highest PSNR."""
-        if method == "zero-filled":
+        if method == METHODS[0]:
             return None
-        A, y, _, _ = undersampled(item, pattern)
-        return max(self.shares, key=lambda share: scores(self.reconstruct(method, A, y, share)[0][0, 0].abs(), item)[0])
+        return max(self.shares, key=lambda share: scores(self.reconstruct(method, data, share)[0], data.item)[0])
+
+    def compare(
+        self, data: Undersampled, other: Undersampled, methods: Sequence[str] = METHODS
+    ) -> tuple[list[Reconstructed], Images]:
+        """Each method on ``data``, with the share that is best on ``other``."""
+        rows, images = [], {}
+        for method in methods:
+            share = self.best_share(method, other)
+            began = time.perf_counter()
+            image, iterations = self.reconstruct(method, data, share)
+            seconds = time.perf_counter() - began
+            images[data.pattern.name, method] = image
+            score = scores(image, data.item)
+            names = (data.item.name, data.pattern.name, data.acceleration, method)
+            rows.append(Reconstructed(*names, share, iterations, seconds, *score))
+        return rows, images
 
 
-def brain_rows(folder: Path, setup: Setup, patterns: Sequence[Pattern] = PATTERNS) -> tuple[list[Reconstructed], dict, Item]:
+def brain_rows(folder: Path, setup: Setup, patterns: Sequence[Pattern] = PATTERNS) -> tuple[list[Reconstructed], Images, Item]:
     """All patterns and methods; the images by (pattern, method); the item."""
     item = brain(folder)
     other = stand_in(single_coil(folder), item)
-    rows, images = [], {}
+    rows: list[Reconstructed] = []
+    images: Images = {}
     for pattern in patterns:
-        for method in METHODS:
-            row, images[pattern.name, method] = _scored(item, pattern, method, setup.best_share(method, other, pattern), setup)
-            rows.append(row)
+        more, pictures = setup.compare(undersampled(item, pattern), undersampled(other, pattern))
+        rows += more
+        images |= pictures
     return rows, images, item
 
 
-def single_coil_rows(folder: Path, setup: Setup) -> tuple[list[Reconstructed], dict, Item]:
+def single_coil_rows(folder: Path, setup: Setup) -> tuple[list[Reconstructed], Images, Item]:
     """A third of the samples of one coil; the weight is tuned on the combined image of the eight, seen by one."""
     item, eight = single_coil(folder), brain(folder)
     one = torch.ones_like(eight.maps[:1])
     other = Item(eight.name, Sense(one)(eight.image[None, None])[0], one, eight.image, eight.inside, eight.noise)
     pattern = Pattern("Poisson disc, x 3", disc=3.0)
-    rows, images = [], {}
-    for method in ("zero-filled", "L1-wavelet"):
-        row, images[pattern.name, method] = _scored(item, pattern, method, setup.best_share(method, other, pattern), setup)
-        rows.append(row)
+    rows, images = setup.compare(undersampled(item, pattern), undersampled(other, pattern), (METHODS[0], "L1-wavelet"))
     return rows, images, item
-
-
-def _scored(item: Item, pattern: Pattern, method: str, share: float | None, setup: Setup) -> tuple[Reconstructed, Tensor]:
-    A, y, acceleration, density = undersampled(item, pattern)
-    began = time.perf_counter()
-    estimate, iterations = setup.reconstruct(method, A, y, share, density)
-    seconds = time.perf_counter() - began
-    image = estimate[0, 0].abs()
-    return Reconstructed(item.name, pattern.name, acceleration, method, share, iterations, seconds, *scores(image, item)), image
 
 
 def one_or_two_maps(folder: Path, *, share: float = 1e-3) -> tuple[list[dict[str, float]], dict[str, Tensor]]:

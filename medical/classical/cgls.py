@@ -18,6 +18,7 @@ from medical.classical.spectral_norm import spectral_norm
 
 __all__ = ["CGLS", "CGSense"]
 
+STRENGTH = 8.0  # of the weight against that of the Wiener filter of a white image; real ones have less at high frequencies
 SHARE = 1e-3  # of |A|^2, for the weight of CG-SENSE without noise
 
 
@@ -75,14 +76,14 @@ class CGLS:
         return course.result(x, weight=as_setting(weight))
 
     def _weight(self, inputs: Inputs) -> Tensor:
-        """As given, or by the rule: sigma^2 over the mean square of the image, estimated by ``A^H y / |A|^2``."""
+        """As given, or by the rule: 8 sigma^2 over the mean square of the image, estimated by ``A^H y / |A|^2``."""
         x = inputs.x
         if self.weight is not None:
             return x.real.new_full((1,) * x.ndim, self.weight)
         scale = spectral_norm(inputs.A, x).square()
         variance = inputs.A.noise.std(inputs.y).square().mean() * (2 if inputs.y.is_complex() else 1)
         power = (inputs.b / scale).abs().square().flatten(1).mean(1).clamp(min=_tiny(scale)).view(-1, *[1] * (x.ndim - 1))
-        return variance / power if float(variance) > 0 else SHARE * scale
+        return STRENGTH * variance / power if float(variance) > 0 else SHARE * scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +94,8 @@ class CGSense(CGLS):
 
     Parameters
     ----------
-    weight: of ``|x|^2 / 2``. None is the variance of the noise over the mean square of the image (the Wiener filter of a white
-        image), estimated by ``A^H y / |A|^2``; ``1e-3 |A|^2`` where the operator has no noise.
+    weight: of ``|x|^2 / 2``. None is 8 times the variance of the noise over the mean square of the image (the Wiener filter has 1
+        for a white image; real ones have less at high frequencies), estimated by ``A^H y / |A|^2``; ``1e-3 |A|^2`` where the operator has no noise.
     """
 
     weight: float | None = None

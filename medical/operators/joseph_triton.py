@@ -24,17 +24,25 @@ BITS = {torch.float32: 32, torch.float64: 44}  # of a position, after the point
 MOST = 2**31  # entries that 32 bits count
 PAD = MARGIN.value
 
-_by_rays = [{"RAYS": r, "LANES": n, "warps": w} for r, n, w in ((64, 32, 4), (64, 16, 4), (32, 64, 4), (128, 32, 8), (32, 32, 4))]
+_by_rays = [
+    {"RAYS": r, "LANES": n, "warps": w} for r, n, w in ((64, 32, 4), (64, 16, 4), (32, 64, 4), (128, 32, 8), (32, 32, 4))
+]
 _by_ray = [{"RAYS": r, "LANES": 1, "warps": w} for r, w in ((128, 4), (256, 4), (64, 2), (256, 8))]
 _by_pixels = [
     {"PLANES": p, "PIXELS": k, "LANES": n, "warps": w}
     for p, k, n, w in ((1, 32, 32, 4), (2, 16, 32, 4), (4, 16, 16, 4), (2, 32, 32, 8), (1, 32, 64, 4))
 ]
-_by_pixel = [{"PLANES": p, "PIXELS": k, "LANES": 1, "warps": w} for p, k, w in ((4, 32, 4), (1, 128, 4), (8, 32, 8), (2, 32, 2))]
+_by_pixel = [
+    {"PLANES": p, "PIXELS": k, "LANES": 1, "warps": w} for p, k, w in ((4, 32, 4), (1, 128, 4), (8, 32, 8), (2, 32, 2))
+]
 _sizes = ("plane", "minor", "lanes")
 FORWARD = {many: Tuned(forward_slices, tuple(tiles), _sizes) for many, tiles in ((True, _by_rays), (False, _by_ray))}
-SCATTER = {many: Tuned(scatter_slices, tuple(tiles), _sizes, ("image",)) for many, tiles in ((True, _by_rays), (False, _by_ray))}
-GATHER = {many: Tuned(gather_slices, tuple(tiles), _sizes, ("image",)) for many, tiles in ((True, _by_pixels), (False, _by_pixel))}
+SCATTER = {
+    many: Tuned(scatter_slices, tuple(tiles), _sizes, ("image",)) for many, tiles in ((True, _by_rays), (False, _by_ray))
+}
+GATHER = {
+    many: Tuned(gather_slices, tuple(tiles), _sizes, ("image",)) for many, tiles in ((True, _by_pixels), (False, _by_pixel))
+}
 
 
 class Halves(Protocol):
@@ -124,7 +132,9 @@ class Along:
         self.major, self.planes, self.device = each.major, planes, device
         self.finder = find_rays(each, planes, columns)
         self.lines = [torch.from_numpy(t) for t in (each.intercept, each.slope, each.weight, each.first, each.last, each.index)]
-        self.patches = _patches(self.lines[5], columns)[torch.from_numpy(each.first < each.last)[_patches(self.lines[5], columns)]]
+        self.patches = _patches(self.lines[5], columns)[
+            torch.from_numpy(each.first < each.last)[_patches(self.lines[5], columns)]
+        ]
         self._tables: dict[tuple[str, torch.dtype], tuple[Tensor, ...]] = {}
 
     def forward(self, image: Tensor, sinograms: Tensor, many: bool) -> None:
@@ -180,7 +190,9 @@ def fixed_point(positions: Tensor, dtype: torch.dtype) -> Tensor:
 def _patches(index: Tensor, columns: int) -> Tensor:
     """An order of rays, numbered ``index``, in which those of neighbouring views and columns come together."""
     view, column = index // columns, index % columns
-    return ((view // PATCH[0] * columns + column // PATCH[1] * PATCH[1]) * PATCH[0] * PATCH[1] + view % PATCH[0]).argsort(stable=True)
+    return ((view // PATCH[0] * columns + column // PATCH[1] * PATCH[1]) * PATCH[0] * PATCH[1] + view % PATCH[0]).argsort(
+        stable=True
+    )
 
 
 def _lanes_innermost(t: Tensor) -> Tensor:

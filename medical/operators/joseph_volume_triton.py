@@ -17,7 +17,9 @@ __all__ = ["VolumeTriton"]
 MINORS = ((1, 2), (0, 2), (1, 0))
 PAD = MARGIN.value
 
-_tiles = tuple({"COLUMNS": c, "ROWS": r, "warps": w} for c, r, w in ((4, 32, 4), (8, 32, 8), (2, 32, 2), (8, 16, 4), (1, 128, 4)))
+_tiles = tuple(
+    {"COLUMNS": c, "ROWS": r, "warps": w} for c, r, w in ((4, 32, 4), (8, 32, 8), (2, 32, 2), (8, 16, 4), (1, 128, 4))
+)
 FORWARD = Tuned(forward_volume, _tiles, ("plane", "width", "AXIS"))
 SCATTER = Tuned(scatter_volume, _tiles, ("plane", "width", "AXIS"), ("volume",))
 
@@ -59,7 +61,8 @@ class VolumeTriton:
         planes, *sizes = copy.shape
         kernel(
             lambda t: (views * -(-rows // t["ROWS"]) * -(-columns // t["COLUMNS"]),),
-            copy, *copy.stride()[:2], planes, *(n - 2 * PAD for n in sizes), *self.table, data, rows, columns, axis, *MINORS[axis],
+            copy, *copy.stride()[:2], planes, *(n - 2 * PAD for n in sizes), *self.table, data, rows, columns, axis,
+            *MINORS[axis],
         )  # fmt: skip
 
 

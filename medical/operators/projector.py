@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -79,8 +81,11 @@ class Projector(LinearOperator):
     def _run(self, method: str, t: Tensor) -> Tensor:
         if t.dtype not in (torch.float32, torch.float64):
             raise TypeError(f"{self!r} takes float32 and float64, got {t.dtype}; project real and imaginary part apart")
-        kernel = self._kernel(t.device)
-        return batched(getattr(kernel, method), t.squeeze(1)).unsqueeze(1)
+
+        def project(plain: Tensor) -> Tensor:  # the kernel is made in here, where torch's transforms do not wrap its tables
+            return getattr(self._kernel(plain.device), method)(plain)
+
+        return batched(project, t.squeeze(1)).unsqueeze(1)
 
     def _kernel(self, device: torch.device) -> Kernel:
         if device not in self._kernels:
@@ -123,7 +128,15 @@ def _check_coverage(volume: Volume, beam: Beam | VectorBeam) -> None:
 
 def _joseph(volume: Volume, beam: Beam | VectorBeam, device: torch.device) -> Kernel:
     rays = beam.rays()
-    if device.type == "cuda" and _has_triton():
+    if _slicewise(volume, beam):
+        row = replace(rays, v=torch.zeros(1, dtype=torch.float64))
+        return _Slicewise(_joseph_kernel(volume.slice(), row, device))
+    return _joseph_kernel(volume, rays, device)
+
+
+def _joseph_kernel(volume: Volume, rays: Rays, device: torch.device) -> Kernel:
+    """Joseph's method as it is computed on ``device``."""
+    if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
         from medical.operators.joseph_triton import TritonJoseph
 
         return TritonJoseph(volume, rays, device)
@@ -135,24 +148,14 @@ def _joseph(volume: Volume, beam: Beam | VectorBeam, device: torch.device) -> Ke
         from medical.operators.joseph_cpu import SliceJoseph
 
         return SliceJoseph(volume, rays)
-    if _slicewise(volume, beam):
-        return _Slicewise(volume, rays)
     from medical.operators.joseph_volume_cpu import VolumeJoseph
 
     return VolumeJoseph(volume, rays)
 
 
-def _has_triton() -> bool:
-    try:
-        import triton  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
 def _slicewise(volume: Volume, beam: Beam | VectorBeam) -> bool:
     """Whether each detector row of a parallel beam sees one slice, in the middle."""
-    if not isinstance(beam, ParallelBeam) or beam.detector.rows != volume.shape[0]:
+    if not isinstance(beam, ParallelBeam) or volume.ndim == 2 or beam.detector.rows != volume.shape[0]:
         return False
     return bool(torch.allclose(beam.detector.v, volume.axis(-3), rtol=0, atol=1e-9 * volume.spacing[0]))
 
@@ -160,11 +163,8 @@ def _slicewise(volume: Volume, beam: Beam | VectorBeam) -> bool:
 class _Slicewise:
     """A parallel beam through a volume, slice by slice."""
 
-    def __init__(self, volume: Volume, rays: Rays) -> None:
-        from medical.operators.joseph_cpu import SliceJoseph
-
-        row = Rays(rays.origin, rays.direction, rays.origin_step, rays.direction_step, torch.zeros(1, dtype=torch.float64))
-        self.slices = SliceJoseph(volume.slice(), row)
+    def __init__(self, slices: Kernel) -> None:
+        self.slices = slices
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.slices.forward(x.flatten(0, 1))

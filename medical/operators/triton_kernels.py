@@ -5,6 +5,7 @@ walked by exact additions: a ray is where float64 puts it to 1e-7 pixels on ever
 Slices are padded by ``MARGIN`` pixels on all sides, so that a ray's two neighbours always exist.
 """
 
+# mypy: disable-error-code=no-untyped-def
 from __future__ import annotations
 
 import triton
@@ -19,16 +20,16 @@ GUARD = tl.constexpr(0.0625)  # of a bin, against rounding in float32
 @triton.jit
 def as_real(part, REAL: tl.constexpr):
     """A fixed-point number in [0, 1] as a floating-point one; for float32 rounded to 24 bits."""
-    if REAL == tl.float64:
+    if tl.float64 == REAL:
         return part.to(tl.float64) * 5.684341886080802e-14  # 2^-44
-    else:
+    else:  # noqa: RET505 - compiled apart
         return ((part + 128) >> 8).to(tl.int32).to(tl.float32) * 5.960464477539063e-08  # 2^-24
 
 
 @triton.jit
 def split(position, REAL: tl.constexpr):
     """``(whole, fraction)`` of a position."""
-    BITS: tl.constexpr = 44 if REAL == tl.float64 else 32
+    BITS: tl.constexpr = 44 if tl.float64 == REAL else 32
     whole = position >> BITS
     return whole.to(tl.int32), as_real(position - (whole << BITS), REAL)
 
@@ -62,7 +63,9 @@ def forward_slices(
         position += step
     w = tl.load(weight + k, mask=real, other=0)
     o = tl.load(index + k, mask=real, other=0)
-    tl.store(out + (o * ray_step)[:, None] + (lane * out_lane_step)[None, :], total * w[:, None], mask=real[:, None] & use[None, :])
+    tl.store(
+        out + (o * ray_step)[:, None] + (lane * out_lane_step)[None, :], total * w[:, None], mask=real[:, None] & use[None, :]
+    )
 
 
 @triton.jit
@@ -104,7 +107,7 @@ def gather_slices(
     or beyond each of ``bin_count`` equal steps, on any plane. So a pixel finds the few rays that touch it.
     """
     REAL: tl.constexpr = image.dtype.element_ty
-    BITS: tl.constexpr = 44 if REAL == tl.float64 else 32
+    BITS: tl.constexpr = 44 if tl.float64 == REAL else 32
     blocks = tl.cdiv(across, PIXELS)
     tile = tl.arange(0, PLANES * PIXELS)
     i = tl.program_id(0) // blocks * PLANES + tile // PIXELS
@@ -114,7 +117,7 @@ def gather_slices(
     here = j.to(tl.int64) << BITS
     one = tl.full((1,), 1, tl.int64) << BITS
     total = tl.zeros((PLANES * PIXELS, LANES), REAL)
-    for g in range(0, groups):
+    for g in range(groups):
         head = tl.load(ends + 4 * g) + tl.load(ends + 4 * g + 1) * i
         span = tl.load(ends + 4 * g + 2) + tl.load(ends + 4 * g + 3) * i - head
         a_bin = tl.where(span == 0, 1, span).to(tl.float32) / bin_count
@@ -124,7 +127,7 @@ def gather_slices(
         row = bins + g * (bin_count + 1)
         start = tl.load(row + tl.floor(low).to(tl.int32), mask=inside, other=0)
         stop = tl.load(row + tl.floor(high).to(tl.int32) + 1, mask=inside, other=0)
-        for c in range(0, tl.max(stop - start, 0)):
+        for c in range(tl.max(stop - start, 0)):
             k = start + c
             mine = k < stop
             position = tl.load(intercept + k, mask=mine, other=0) + tl.load(slope + k, mask=mine, other=0) * i

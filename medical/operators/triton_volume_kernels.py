@@ -4,6 +4,7 @@ Positions are those of ``triton_kernels``. Axes of the copies of a volume: major
 voxels; x, y and z are 0, 1 and 2. A tile of rays is ``COLUMNS`` by ``ROWS`` of one view, rows side by side in memory.
 """
 
+# mypy: disable-error-code=no-untyped-def
 from __future__ import annotations
 
 import triton
@@ -21,7 +22,7 @@ def wins(a, b, FIRST: tl.constexpr):
     """Whether a ray follows the axis of component ``a`` rather than that of ``b``; where they tie, the first."""
     if FIRST:
         return tl.abs(a) >= tl.abs(b)
-    else:
+    else:  # noqa: RET505 - compiled apart
         return tl.abs(a) > tl.abs(b)
 
 
@@ -49,7 +50,7 @@ def component(start, step, v, view, column, columns, k: tl.constexpr):
 @triton.jit
 def fixed(position, REAL: tl.constexpr):
     """A position as a fixed-point number."""
-    ONE: tl.constexpr = 17592186044416.0 if REAL == tl.float64 else 4294967296.0
+    ONE: tl.constexpr = 17592186044416.0 if tl.float64 == REAL else 4294967296.0
     near = tl.minimum(tl.maximum(position, -FAR), FAR)
     return tl.floor(near * ONE + 0.5).to(tl.int64)
 

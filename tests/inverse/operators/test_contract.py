@@ -142,7 +142,8 @@ def test_thin_svd(make):
 @every
 def test_norm(make):
     A = make().double()
-    assert A.norm(iterations=2000) == pytest.approx(float(torch.linalg.svdvals(dense(A))[0]), rel=1e-6)
+    iterations = 200 if make in MEDICAL.values() else 2000  # some blurs have largest singular values close together
+    assert A.norm(iterations=iterations) == pytest.approx(float(torch.linalg.svdvals(dense(A))[0]), rel=1e-6)
 
 
 @every

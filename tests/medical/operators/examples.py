@@ -49,7 +49,9 @@ def random_geometry(kind: str, seed: int) -> Geometry:
     volume = Volume(tuple(shape), tuple(voxel.tolist()), tuple(centre.tolist()), flip_y=bool(seed % 2))
     size = torch.randint(4, 15, (dims - 1,), generator=g).tolist()
     spacing, offset = uniform_numbers(0.4, 2.0, dims - 1, seed=seed + 3), uniform_numbers(-1.5, 1.5, dims - 1, seed=seed + 4)
-    detector = Detector(size, spacing.tolist(), offset.tolist(), curved=kind == "fan-curved" or (kind == "helix" and seed % 3 > 0))
+    detector = Detector(
+        size, spacing.tolist(), offset.tolist(), curved=kind == "fan-curved" or (kind == "helix" and seed % 3 > 0)
+    )
     angles = tuple(uniform_numbers(-1, 2 * math.pi, 5, seed=seed + 5).tolist())
     dso, dod, pitch, z0 = uniform_numbers(0, 1, 4, seed=seed + 6).tolist()
     distances = (16 + 30 * dso, 20 * dod)

@@ -72,7 +72,7 @@ def test_adjoint_is_the_transpose(volume, beam):
 
 @pytest.mark.parametrize("angle", [0.0, 0.3, -0.6, math.pi / 2 + 0.2])
 def test_plane_through_a_picture_is_summed_along_the_ray(angle):
-    """Linear interpolation is exact on ``1 + 0.3 x - 0.2 y``: a ray adds its values on the planes, times what they stand for."""
+    """Linear interpolation is exact on ``1 + 0.3 x - 0.2 y``: a ray adds up its values on the planes."""
     volume = Volume((41, 41), 0.5)
     x, y = volume.axis(-1), volume.axis(-2)
     picture = 1 + 0.3 * x - 0.2 * y[:, None]
@@ -87,12 +87,14 @@ def test_plane_through_a_picture_is_summed_along_the_ray(angle):
 
 
 def test_single_ray_along_z_through_one_voxel():
-    """A ray down z at a quarter of a voxel beyond a middle in x, half a one in y: weights 0.75 x 0.5, times the slice's thickness."""
+    """A quarter of a voxel off its middle in x, half in y: weights 0.75 x 0.5, times the thickness of a slice."""
     volume = Volume((3, 5, 5), (2.0, 1.0, 1.0))
     one = torch.ones(1, 1, 1, dtype=torch.float64)
     down = torch.tensor([[[0.0, 0.0, -3.0]]], dtype=torch.float64)
     nothing = torch.zeros(1, 3, dtype=torch.float64)
-    rays = Rays(torch.tensor([[[0.25, 0.5, 30.0]]], dtype=torch.float64), down, nothing, nothing, torch.zeros(1, dtype=torch.float64))
+    rays = Rays(
+        torch.tensor([[[0.25, 0.5, 30.0]]], dtype=torch.float64), down, nothing, nothing, torch.zeros(1, dtype=torch.float64)
+    )
     x = torch.zeros(1, 3, 5, 5, dtype=torch.float64)
     x[0, 1, 2, 2] = 4.0
     kernel = TorchJoseph(volume, rays, CPU)

@@ -19,18 +19,18 @@ from medical.geometry import ConeBeam, Detector, FanBeam, ParallelBeam, Rays, Ve
 
 CPU = torch.device("cpu")
 PICTURE, BLOCK = Volume((9, 7), (0.8, 1.1), (0.5, -1.0)), Volume((4, 6, 5), (1.2, 0.8, 1.0), (0.3, 0.5, -0.2))
-SOURCES = ((2.0, -6.0, 1.0), (1.0, 2.0, -7.0))  # one ray bundle mostly along y, one along z
+SOURCES, CENTRES = ((2.0, -6.0, 1.0), (1.0, 2.0, -7.0)), ((-1.0, 3.0, 0.2), (0.0, -1.0, 4.0))  # rays along y, and along z
 CASES = {
     "parallel, few": (PICTURE, ParallelBeam.uniform(3, Detector(11, 0.9, 0.3)), 2, torch.float32),
-    "parallel, many": (PICTURE, ParallelBeam.uniform(3, Detector(25, 0.4, 0.3)), 9, torch.float32),
+    "parallel, many": (PICTURE, ParallelBeam.uniform(2, Detector(25, 0.4, 0.3)), 9, torch.float32),
     "fan, few": (PICTURE, FanBeam.uniform(4, Detector(10, 1.7), 30.0, 10.0), 1, torch.float64),
-    "fan, many": (PICTURE, FanBeam.uniform(4, Detector(10, 1.7, curved=True), 12.0, 10.0), 17, torch.float32),
+    "fan, many": (PICTURE, FanBeam.uniform(3, Detector(10, 1.7, curved=True), 12.0, 10.0), 9, torch.float32),
     "crooked": (PICTURE, FanBeam.uniform(3, Detector(10, 1.7), 30.0, 10.0), 9, torch.float32),
-    "cone": (BLOCK, ConeBeam.circular(3, Detector((4, 6), (1.5, 1.4)), 40.0, 20.0), 2, torch.float32),
-    "helix": (BLOCK, ConeBeam.helical(3, Detector((4, 6), (3.5, 1.4), curved=True), 14.0, 20.0, 5.0, 2.0), 1, torch.float32),
+    "cone": (BLOCK, ConeBeam.circular(1, Detector((4, 4), (1.5, 1.4)), 40.0, 20.0), 2, torch.float32),
+    "helix": (BLOCK, ConeBeam.helical(2, Detector((4, 4), (3.5, 2.1), curved=True), 14.0, 20.0, 5.0, 2.0), 1, torch.float32),
     "tilted": (
         BLOCK,
-        VectorBeam(SOURCES, ((-1.0, 3.0, 0.2), (0.0, -1.0, 4.0)), ((1.0, 0.2, 0.0),) * 2, ((0.0, 0.5, 0.8), (0.1, 1.0, 0.0)), (4, 5)),
+        VectorBeam(SOURCES, CENTRES, ((1.0, 0.2, 0.0),) * 2, ((0.0, 0.5, 0.8), (0.1, 1.0, 0.0)), (4, 5)),
         1,
         torch.float64,
     ),
@@ -86,7 +86,9 @@ def compile_all():
     from medical.operators import triton_kernels, triton_volume_kernels
 
     pointers = dict.fromkeys(("image", "weight", "out", "data", "volume"), "*fp32")
-    pointers |= dict.fromkeys(("intercept", "slope", "ends"), "*i64") | dict.fromkeys(("first", "last", "index", "bins"), "*i32")
+    pointers |= dict.fromkeys(("intercept", "slope", "ends"), "*i64") | dict.fromkeys(
+        ("first", "last", "index", "bins"), "*i32"
+    )
     pointers |= dict.fromkeys(("origin", "direction", "origin_step", "direction_step", "heights", "unit"), "*fp64")
     sizes = {"RAYS": 32, "LANES": 32, "PLANES": 2, "PIXELS": 16, "COLUMNS": 4, "ROWS": 32, "AXIS": 0, "M0": 1, "M1": 2}
     found = {}
@@ -96,7 +98,9 @@ def compile_all():
         kernel = getattr(module, name)
         signature = {n: pointers.get(n, "constexpr" if n in sizes else "i32") for n in kernel.arg_names}
         constants = {(kernel.arg_names.index(n),): sizes[n] for n in kernel.arg_names if n in sizes}
-        made = triton.compile(ASTSource(kernel, signature, constants), target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
+        made = triton.compile(
+            ASTSource(kernel, signature, constants), target=GPUTarget("cuda", 90, 32), options={"num_warps": 4}
+        )
         found[name] = {"bytes": len(made.asm["cubin"]), "doubles": made.asm["ptx"].count("fma.rn.f64")}
     print(json.dumps(found))
 
@@ -107,7 +111,9 @@ def run_here(what, tmp_path, *, interpreted):
         pytest.skip("Triton is not installed")
     root = Path(__file__).parents[3]
     settings = {"TRITON_INTERPRET": str(int(interpreted)), "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(root)}
-    done = subprocess.run([sys.executable, __file__, what], env=os.environ | settings, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, __file__, what], env=os.environ | settings, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
