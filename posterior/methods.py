@@ -66,11 +66,11 @@ def make(
 
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """``settings`` for JSON: what is infinite, as an open bound, becomes None."""
+    """``settings`` for JSON: what is infinite, as an open bound, becomes None, and tensors are left out."""
 
     def finite(value: Any) -> Any:
         if isinstance(value, (tuple, list)):
             return [finite(v) for v in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    return {key: finite(value) for key, value in settings.items()}
+    return {key: finite(value) for key, value in settings.items() if not isinstance(value, Tensor)}

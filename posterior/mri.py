@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from inverse import metrics
 from inverse.operators.base import LinearOperator
 from inverse.operators.noise import Gaussian
+from medical.classical import ZeroFilled
 from medical.coils import compress, espirit, low_resolution_maps
 from medical.files import Scan, write_nifti
 from medical.files.atomic import written_whole
@@ -28,10 +30,12 @@ from posterior.outputs import check_output, compute_device
 __all__ = ["Reconstructed", "Reconstructing", "reconstruct"]
 
 SUFFIXES = (".nii", ".nii.gz")
-LINES = 24  # of calibration, where k-space was gridded for it
+LINES = 24  # of calibration at most, where k-space was gridded for it
+TOLERANCE = 0.1  # of the weights of a trajectory
 SUPPORT = 0.05  # of the brightest pixel, below which low-resolution maps are zero
 MAPS = ("espirit", "lowres")
 WINDOW = 11  # pixels that SSIM needs
+CORNER, FAR = 100, 1.2  # samples that tell the noise, and how far out; the middle of an edge is 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,13 +143,32 @@ def _slice(
     y = kspace[None]
     first = A.adjoint(y if density is None else y * density.to(y.real.dtype))
     scale = float(first.abs().max()) or 1.0
-    if acquired.sigma is not None:
-        A = A.with_noise(Gaussian(acquired.sigma / scale))
+    sigma = acquired.sigma if acquired.sigma is not None else corner_noise(data)
+    if sigma:
+        A = A.with_noise(Gaussian(sigma / scale))
+    if isinstance(method, ZeroFilled):
+        method = replace(method, weights=density)
     run = method.reconstruct(A, y / scale, progress=progress)
     image = scale * run.estimate[0].cpu()
     for axis, count in zip((-2, -1), acquired.cropped, strict=True):
         image = image.narrow(axis, image.shape[axis] // 2 - count // 2, count)
     return image, run
+
+
+def corner_noise(data: Slice) -> float | None:
+    """Standard deviation of real and imaginary part, from the samples in the corners of k-space: nearly all noise.
+
+    ``E |n|^2 = 2 sigma^2``, and half of the values lie below ``2 sigma^2 log 2``, which signal in a few does not change.
+    None along a trajectory, and where fewer than ``CORNER`` samples were measured there.
+    """
+    if data.mask is None:
+        return None
+    v, u = (2 * torch.arange(n, dtype=torch.float64) / n - 1 for n in data.mask.shape)
+    corner = data.mask & (torch.hypot(v[:, None], u) > FAR)
+    if int(corner.sum()) < CORNER:
+        return None
+    medians = data.kspace[:, corner].abs().square().median(-1).values
+    return float((medians.mean() / (2 * math.log(2))).sqrt())
 
 
 def _compressed(data: Slice, coils: int | None) -> tuple[Tensor, Tensor | None]:
@@ -173,12 +196,20 @@ def _operator(
         if len(kspace) == 1:
             return NUFFT(data.trajectory, shape)
         images = NUFFT(data.trajectory, shape).adjoint(kspace[:, None] * density.to(kspace.real.dtype))[:, 0]
-        return NUFFT(data.trajectory, shape, maps=_maps(centred_fft(images), settings, LINES))
+        return NUFFT(data.trajectory, shape, maps=_maps(centred_fft(images), settings, dense_lines(data.trajectory, density, shape)))
     mask = None if data.mask is None else data.mask.to(device)
     if len(kspace) == 1:
         return Sense.single(shape, mask).to(device)
     source = kspace if calibration is None else calibration.to(device)
     return Sense(_maps(source, settings, None), mask)
+
+
+def dense_lines(trajectory: Tensor, density: Tensor, shape: tuple[int, int]) -> int:
+    """Side of the square in the centre of k-space within which every sample stands for one of a full grid at most."""
+    radius = trajectory.norm(dim=1)
+    sparse = radius[density.cpu() > 1 + TOLERANCE]
+    edge = float(sparse.min()) if len(sparse) else math.pi
+    return max(1, min(LINES, int(edge / math.pi * min(shape) / math.sqrt(2))))
 
 
 def _maps(kspace: Tensor, settings: Reconstructing, lines: int | None) -> Tensor:

@@ -40,23 +40,34 @@ MASKS: dict[str, Callable[[Shape, float, int, int], Tensor]] = {
 """Masks by shape, acceleration, calibration lines and seed; the last two choose points, the others columns."""
 
 
-def _radial(shape: Shape, acceleration: float) -> Tensor:
-    """Fully sampled by pi / 2 N spokes, each read out at twice the rate; (spokes, samples, 2)."""
+def _radial(shape: Shape, acceleration: float, acs: int) -> Tensor:
+    """Fully sampled by pi / 2 N spokes, each read out at twice the rate; the centre always is, whatever ``acs``."""
     n = max(shape)
     spokes = max(1, round(math.pi / 2 * n / acceleration))
     return radial(spokes, 2 * n).view(spokes, 2 * n, 2)
 
 
-def _spiral(shape: Shape, acceleration: float) -> Tensor:
-    """Fully sampled by N / 2 turns in all, four an interleaf; at most one step of the grid from sample to sample."""
+def _spiral(shape: Shape, acceleration: float, acs: int) -> Tensor:
+    """Fully sampled by N / 2 turns in all, four an interleaf; some of the interleaves stay in the centre and fill it.
+
+    From sample to sample it is one step of the grid at most.
+    """
     n = max(shape)
-    interleaves = max(1, round(n / 2 / TURNS / acceleration))
+    total, central = max(1, round(n / 2 / TURNS / acceleration)), math.ceil(acs / 2 / TURNS)
+    if central >= total:
+        raise ValueError(
+            f"acs must leave some of the {total} interleaves that acceleration {acceleration:g} measures, got {acs}, which "
+            f"takes {central}; take a smaller acs or acceleration"
+        )
     samples = math.ceil(math.pi * TURNS * n)
-    return spiral(interleaves, samples, turns=TURNS).view(interleaves, samples, 2)
+    parts = [spiral(total - central, samples, turns=TURNS)]
+    if central:
+        parts.append(spiral(central, samples, turns=TURNS, radius=math.pi * min(1.0, acs / n)))
+    return torch.cat(parts).view(total, samples, 2)
 
 
-TRAJECTORIES: dict[str, Callable[[Shape, float], Tensor]] = {"radial": _radial, "spiral": _spiral}
-"""Trajectories (interleaves, samples, 2) by the shape of the image and the acceleration."""
+TRAJECTORIES: dict[str, Callable[[Shape, float, int], Tensor]] = {"radial": _radial, "spiral": _spiral}
+"""Trajectories (interleaves, samples, 2) by the shape of the image, the acceleration and the calibration lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +163,7 @@ def _write(path: Path, data: KSpace, trajectory: Tensor | None, *, overwrite: bo
 def _sampling(found: _Source, settings: Simulating) -> tuple[Callable[[Tensor], Tensor], Tensor | None, Tensor | None, float]:
     """How a slice is sampled, the mask or the trajectory of the file, and the samples taken over those of a full grid."""
     if settings.mask in TRAJECTORIES:
-        trajectory = TRAJECTORIES[settings.mask](found.shape, settings.acceleration)
+        trajectory = TRAJECTORIES[settings.mask](found.shape, settings.acceleration, settings.acs)
         A = NUFFT(trajectory.flatten(0, 1), found.shape)
         sides = trajectory.shape[:2]
         share = math.prod(sides) / math.prod(found.shape)

@@ -85,7 +85,7 @@ def single_coil(folder: Path) -> Item:
     """One coil, T2, 512 x 512; the image, shifted by half the field of view, moved to the middle."""
     kspace = torch.from_numpy(np.load(folder / "single_coil_512.npz")["kspace"])
     i, j = (torch.arange(n) for n in kspace.shape)
-    kspace = kspace * (1 - 2 * ((i[:, None] + j) % 2))
+    kspace = (kspace * (1 - 2 * ((i[:, None] + j) % 2))).to(torch.complex64)
     return Item.of("single_coil_512", kspace[None], torch.ones(1, *kspace.shape, dtype=kspace.dtype), 0.0)
 
 

@@ -19,7 +19,7 @@ __all__ = ["comparison", "row_of_images"]
 
 GREYS = 32
 ERROR = 5  # times
-BRIGHTEST = 0.995  # quantile of the reference within the head that is white
+BRIGHTEST = 0.98  # quantile of the reference within the head that is white
 
 
 def comparison(
@@ -58,7 +58,7 @@ def _grid(rows: int, columns: int, width: float, height: float) -> tuple[Any, Se
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.03, wspace=0.0, hspace=0.0)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")

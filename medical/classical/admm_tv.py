@@ -22,7 +22,7 @@ __all__ = ["ADMMTV"]
 TINY = 1e-30
 RELAXATION = 1.7
 SHARE = 0.1  # about the size of D x against x, so that both parts of the splitting count
-IMBALANCE = 10.0  # of the two residuals, from which on rho moves
+LEAST, MOST = 0.01, 0.3  # primal over dual residual, outside of which rho moves; the objective follows the primal one
 STEP = 2.0  # that it moves by
 
 
@@ -47,8 +47,8 @@ class ADMMTV:
     """
 
     weight: float | None = None
-    iterations: int = 150
-    tolerance: float = 5e-4
+    iterations: int = 200
+    tolerance: float = 1e-3
     bounds: Bounds | None = None
     inner: int = 5
 
@@ -81,7 +81,7 @@ class ADMMTV:
             image = f.image(x)
             objective = f.value(image, x) + problem.penalty(x)
             course.record(torch.maximum(primal, dual), residual=f.residual(image), objective=objective)
-            factor = torch.where(primal > IMBALANCE * dual, STEP, torch.where(dual > IMBALANCE * primal, 1 / STEP, 1.0))
+            factor = torch.where(primal > MOST * dual, STEP, torch.where(primal < LEAST * dual, 1 / STEP, 1.0))
             factor = factor.view_as(rho).to(rho)
             rho, u = rho * factor, u / factor
         return course.result(problem.tv.project(x), **problem.chosen)

@@ -12,9 +12,9 @@ from inverse.operators.solve import inner
 from medical.classical.course import Course, Progress
 from medical.classical.data_term import data_term, size
 from medical.classical.inputs import Inputs, check_positive, check_weight
-from medical.classical.weights import as_setting
 from medical.classical.result import Classical
 from medical.classical.spectral_norm import spectral_norm
+from medical.classical.weights import as_setting
 
 __all__ = ["CGLS", "CGSense"]
 
@@ -81,9 +81,10 @@ class CGLS:
         if self.weight is not None:
             return x.real.new_full((1,) * x.ndim, self.weight)
         scale = spectral_norm(inputs.A, x).square()
-        variance = inputs.A.noise.std(inputs.y).square().mean() * (2 if inputs.y.is_complex() else 1)
+        std = inputs.A.noise.std(inputs.y).expand(inputs.y.shape).flatten(1)
+        variance = std.square().mean(1).view(-1, *[1] * (x.ndim - 1)) * (2 if inputs.y.is_complex() else 1)
         power = (inputs.b / scale).abs().square().flatten(1).mean(1).clamp(min=_tiny(scale)).view(-1, *[1] * (x.ndim - 1))
-        return STRENGTH * variance / power if float(variance) > 0 else SHARE * scale
+        return torch.where(variance > 0, STRENGTH * variance / power, SHARE * scale)
 
 
 @dataclass(frozen=True, kw_only=True)

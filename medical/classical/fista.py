@@ -49,5 +49,3 @@ def fista(f: DataTerm, prox: Prox, penalty: Callable[[Tensor], Tensor], x: Tenso
             residual=f.residual(image), objective=f.value(image, x) + penalty(x),
         )  # fmt: skip
     return x
-
-

@@ -43,7 +43,7 @@ class L1Wavelet:
 
     weight: float | None = None
     iterations: int = 200
-    tolerance: float = 1e-3
+    tolerance: float = 5e-4
     wavelet: str = "db4"
     levels: int = 4
     shifts: int = 4

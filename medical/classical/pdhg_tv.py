@@ -20,7 +20,7 @@ from medical.classical.tv_problem import TVProblem, check_tv_settings
 __all__ = ["PDHGTV"]
 
 TINY = 1e-30
-IMBALANCE = 1.5  # of the two residuals, from which on the steps move
+LEAST, MOST = 2.0, 5.0  # primal over dual residual, outside of which the steps move; found by trial
 DECAY = 0.97  # of how much they move
 
 
@@ -45,7 +45,7 @@ class PDHGTV:
 
     weight: float | None = None
     iterations: int = 1000
-    tolerance: float = 5e-4
+    tolerance: float = 3e-4
     bounds: Bounds | None = None
 
     def __post_init__(self) -> None:
@@ -83,7 +83,7 @@ class PDHGTV:
             r = y - Ax
             penalty = problem.weight.flatten() * magnitude(Dx).flatten(1).sum(1)
             course.record(torch.maximum(primal, dual), residual=r, objective=size(r).square() / 2 + penalty)
-            up, down = primal > IMBALANCE * dual, dual > IMBALANCE * primal
+            up, down = primal > MOST * dual, primal < LEAST * dual
             factor = torch.where(up, 1 / (1 - eagerness), torch.where(down, 1 - eagerness, 1.0))
             ratio, eagerness = ratio * factor.view_as(ratio).to(ratio), eagerness * DECAY
         return course.result(x, **problem.chosen)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from medical.classical.data_term import size
 from medical.classical.differences import Spacing, divergence, gradient, gradient_bound, magnitude, scales
 from medical.classical.inputs import Bounds, check_bounds
 
@@ -93,14 +94,12 @@ class TotalVariation:
         limit = torch.as_tensor(weight, dtype=c.dtype, device=c.device)
         step, r, t = 1 / gradient_bound(self.scale), q.clone(), 1.0
         u, g = torch.empty_like(c), torch.zeros_like(q)
-        before = c if tolerance > 0 else None
+        before: Tensor | None = None
         for _ in range(iterations):
             self._image(c, r, u)
-            if before is not None:
-                gap, norm = (torch.linalg.vector_norm(v.flatten(1), dim=1) for v in (u - before, u))
-                if bool((gap <= tolerance * norm).all()):
-                    break
-                before = u.clone()
+            if before is not None and bool((size(u - before) <= tolerance * size(u)).all()):
+                break
+            before = u.clone() if tolerance > 0 else None
             gradient(u, self.scale, out=g)
             r.add_(g, alpha=step)  # now the point before its projection
             m = magnitude(r).clamp_(min=torch.finfo(c.dtype).tiny)

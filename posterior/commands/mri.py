@@ -95,7 +95,7 @@ def simulate(
         typer.echo(json.dumps({"command": "mri simulate", **dataclasses.asdict(done)}))
         return
     slices, n, *sides = done.shape
-    typer.echo(f"{out}: {slices} slices, {n} coils, {' x '.join(map(str, sides))}, {100 * done.measured:.1f} % measured")
+    typer.echo(f"{out}: {slices} slices, {n} coils, {' x '.join(map(str, sides))}, {done.measured:.3g} samples a pixel")
 
 
 def reconstruct(

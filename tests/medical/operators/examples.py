@@ -13,9 +13,14 @@ from medical.geometry import Beam, ConeBeam, Detector, FanBeam, ParallelBeam, Ve
 from medical.operators import NUFFT, Projector, Sense
 from medical.transmission import Weighted
 
-__all__ = ["COMPLEX", "PICTURES", "PROJECTORS", "REAL", "VOLUMES", "random_geometry", "random_vectors", "uniform_numbers"]
+__all__ = ["COMPLEX", "FLAT", "KINDS", "PICTURES", "PROJECTORS", "REAL", "SOLID", "VOLUMES", "random_geometry"]
 
 Geometry = tuple[Volume, Beam | VectorBeam]
+
+FLAT = ("parallel", "fan-flat", "fan-curved", "vectors")
+SOLID = ("slab", "cone", "helix", "vectors-volume")
+KINDS = [(m, k) for m in ("joseph", "siddon", "strip") for k in (FLAT if m == "strip" else FLAT + SOLID)]
+"""Models and the geometries that each of them takes, as ``random_geometry`` names them."""
 
 ANGLES = (0.2, 1.1, 2.3)  # none along an axis of the grid
 TURNS = (0.3, 2.1, 4.4)
@@ -42,7 +47,7 @@ def random_vectors(detector: Detector, *, views: int = 3, parallel: bool = False
 
 def random_geometry(kind: str, seed: int) -> Geometry:
     """A grid and a beam of this kind with everything drawn: sides, voxels, centre, spacings, offsets, angles, distances."""
-    dims = 3 if kind in ("slab", "cone", "helix", "vectors-volume") else 2
+    dims = 3 if kind in SOLID else 2
     g = torch.Generator().manual_seed(seed)
     shape = torch.randint(3, 12, (dims,), generator=g).tolist()
     voxel, centre = uniform_numbers(0.5, 1.6, dims, seed=seed + 1), uniform_numbers(-1, 1, dims, seed=seed + 2)

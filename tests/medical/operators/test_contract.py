@@ -22,6 +22,10 @@ DTYPES = {torch.complex64: 1e-6, torch.complex128: 1e-12}
 
 every = pytest.mark.parametrize("make", COMPLEX.values(), ids=COMPLEX.keys())
 every_dtype = pytest.mark.parametrize(("dtype", "tolerance"), DTYPES.items(), ids=["complex64", "complex128"])
+PLANS = pytest.mark.xfail(reason="FINUFFT's plans run outside of torch's transforms", strict=True, raises=RuntimeError)
+transformed = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=PLANS if n.endswith("finufft") or n == "nufft-sets" else ()) for n in COMPLEX]
+)
 every_copy = pytest.mark.parametrize(
     "duplicate", [copy.deepcopy, lambda A: pickle.loads(pickle.dumps(A))], ids=["deepcopy", "pickle"]
 )
@@ -82,8 +86,8 @@ def test_adjoint_is_the_conjugate_transpose(make):
     torch.testing.assert_close(A.adjoint(y).flatten(1), times(M.mH, y), atol=1e-11, rtol=1e-11)
     x = A.adjoint(y)
     torch.testing.assert_close(A.normal(x), A.adjoint(A(x)), atol=1e-10, rtol=1e-10)
-    torch.testing.assert_close(A.H(y), x, atol=0, rtol=0)
-    torch.testing.assert_close(A.H.H(x), A(x), atol=0, rtol=0)
+    torch.testing.assert_close(A.H(y), x, atol=1e-14, rtol=1e-14)  # threads of FINUFFT add up in any order
+    torch.testing.assert_close(A.H.H(x), A(x), atol=1e-14, rtol=1e-14)
 
 
 @every
@@ -91,29 +95,33 @@ def test_derivatives(make):
     A = make()
     x, v = randn(A, "domain", 0).requires_grad_(), randn(A, "codomain", 1)
     (grad,) = torch.autograd.grad(A(x), x, v)
-    torch.testing.assert_close(grad, A.adjoint(v), atol=0, rtol=0)
+    torch.testing.assert_close(grad, A.adjoint(v), atol=1e-14, rtol=1e-14)
     assert torch.autograd.gradcheck(A, x, check_forward_ad=True, fast_mode=True)
     assert torch.autograd.gradgradcheck(A, x, fast_mode=True)
     assert torch.autograd.gradcheck(A.adjoint, v.requires_grad_(), fast_mode=True)
     real = x.detach().real.clone().requires_grad_()
     (grad,) = torch.autograd.grad(A(real), real, v.detach())
-    torch.testing.assert_close(grad, A.adjoint(v.detach()).real, atol=1e-14, rtol=0)
+    torch.testing.assert_close(grad, A.adjoint(v.detach()).real, atol=1e-14, rtol=1e-14)
 
 
-@every
-def test_forward_mode_and_what_it_leaves_behind(make):
-    A = make()
+@transformed
+def test_forward_mode_and_what_it_leaves_behind(name):
+    A, untouched = COMPLEX[name](), COMPLEX[name]()
     x = randn(A, "domain", 0)
     _, tangent = torch.func.jvp(A, (x,), (2j * x,))  # its tables are made in here
-    torch.testing.assert_close(tangent, 2j * make()(x), atol=1e-12, rtol=1e-12)
-    torch.testing.assert_close(A(x), make()(x), atol=0, rtol=0)
+    torch.testing.assert_close(tangent, 2j * untouched(x), atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(A(x), untouched(x), atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("name", [name for name in COMPLEX if name != "sense-mask-each"])  # which takes its own batch
+@transformed
 def test_under_vmap(name):
-    A = COMPLEX[name]()
+    A, untouched = COMPLEX[name](), COMPLEX[name]()
     x = randn(A, "domain", 0)
-    torch.testing.assert_close(torch.vmap(lambda one: A(one[None])[0])(x), COMPLEX[name]()(x), atol=1e-13, rtol=0)
+    if name == "sense-mask-each":  # one mask a member: the batch of the operator is not that of vmap
+        got = torch.vmap(A)(x[None].expand(3, *x.shape))
+        torch.testing.assert_close(got, untouched(x)[None].expand_as(got), atol=1e-13, rtol=0)
+        return
+    torch.testing.assert_close(torch.vmap(lambda one: A(one[None])[0])(x), untouched(x), atol=1e-13, rtol=0)
 
 
 @every
@@ -140,7 +148,7 @@ def test_pinv(make):
 @every
 def test_norm(make):
     A = make()
-    assert A.norm(iterations=600) == pytest.approx(float(torch.linalg.matrix_norm(dense(A), 2).max()), rel=1e-6)
+    assert A.norm(iterations=200) == pytest.approx(float(torch.linalg.matrix_norm(dense(A), 2).max()), rel=1e-6)
 
 
 @every
@@ -153,7 +161,7 @@ def test_copies(make, duplicate):
     assert type(B) is type(A)
     assert repr(B) == repr(A)
     for got, expected in zip((B(x), B.adjoint(y), B.normal(x)), wanted, strict=True):
-        torch.testing.assert_close(got, expected, atol=0, rtol=0)
+        torch.testing.assert_close(got, expected, atol=1e-13, rtol=1e-13)
 
 
 @every
@@ -170,9 +178,7 @@ def test_with_noise(make):
     noisy = A.with_noise(Gaussian(0.1))
     assert noisy.noise == Gaussian(0.1)
     assert A.noise != Gaussian(0.1)
-    assert [b.data_ptr() for b in noisy.buffers(recurse=True) if b.numel() > 1][:1] == [
-        b.data_ptr() for b in A.buffers() if b.numel() > 1
-    ][:1]
+    assert [b.data_ptr() for b in noisy.buffers()] == [b.data_ptr() for b in A.buffers()]
     x = randn(A, "domain", 0)
     assert torch.equal(noisy(x), A(x))
     assert torch.equal(noisy.measure(x, seed=3), noisy.measure(x, seed=3))
