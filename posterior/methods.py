@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from inverse.operators.base import LinearOperator
 from medical import classical
 from medical.classical.course import Progress
 
-__all__ = ["CT", "MRI", "Method", "make", "plain"]
+__all__ = ["CT", "MRI", "Method", "make", "plain", "within"]
 
 
 class Method(Protocol):
@@ -74,3 +74,10 @@ def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return {key: finite(value) for key, value in settings.items() if not isinstance(value, Tensor)}
+
+
+def within(progress: Callable[[float, float], None] | None, index: int, count: int) -> Callable[[int, int], None] | None:
+    """The progress of one part of ``count`` as that of all."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(index + done / total, count)

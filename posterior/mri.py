@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from medical.operators import NUFFT, Sense, centred_fft
 from medical.sampling import voronoi_density
 from posterior.commands.options import Device
 from posterior.kspace import Acquisition, Slice, open_kspace
-from posterior.methods import MRI, Method, make, plain
+from posterior.methods import MRI, Method, make, plain, within
 from posterior.outputs import check_output, compute_device
 
 __all__ = ["Reconstructed", "Reconstructing", "reconstruct"]
@@ -96,32 +97,36 @@ def reconstruct(
     _check(settings)
     acquired = open_kspace(source, only=settings.only)
     where = compute_device(device)
-    images, references, runs, seconds = [], [], [], []
+    images, references, runs, ended = [], [], [], [time.perf_counter()]
     for number in range(acquired.slices):
-        began = time.perf_counter()
         data = acquired.read(number)
-        image, run = _slice(data, acquired, method, settings, where, _within(progress, number, acquired.slices))
+        image, run = _slice(data, acquired, method, settings, where, within(progress, number, acquired.slices))
         images.append(image)
         runs.append(run)
         references.append(data.reference)
-        seconds.append(time.perf_counter() - began)
+        ended.append(time.perf_counter())
         if progress is not None:
             progress(number + 1, acquired.slices)
     x = torch.stack(images)  # (S, M, h, w)
     magnitude = torch.linalg.vector_norm(x, dim=1).float()
     volume = acquired.assemble(magnitude).contiguous()
     if complex_output is not None:
-        with written_whole(complex_output, overwrite=overwrite) as temporary:
-            np.savez(temporary, image=x.numpy())
+        _write_complex(complex_output, x, overwrite=overwrite)
     scan = Scan(data=volume, affine=acquired.affine)
     write_nifti(output, scan, overwrite=overwrite)
     psnr, ssim = _closeness(magnitude, references)
     return Reconstructed(
         output=str(output), shape=tuple(volume.shape), voxel=scan.spacing, method=settings.method,
-        settings=plain(runs[-1].settings), coils=(acquired.coils, settings.coils or acquired.coils), seconds=tuple(seconds),
+        settings=plain(runs[-1].settings), coils=(acquired.coils, settings.coils or acquired.coils),
+        seconds=tuple(b - a for a, b in pairwise(ended)),
         psnr=psnr, ssim=ssim,
         iterations=tuple(run.iterations for run in runs), reasons=tuple(run.reason for run in runs if not run.converged),
     )  # fmt: skip
+
+
+def _write_complex(path: Path, x: Tensor, *, overwrite: bool) -> None:
+    with written_whole(path, overwrite=overwrite) as temporary:
+        np.savez(temporary, image=x.numpy())
 
 
 def _check(settings: Reconstructing) -> None:
@@ -150,6 +155,8 @@ def _slice(
         method = replace(method, weights=density)
     run = method.reconstruct(A, y / scale, progress=progress)
     image = scale * run.estimate[0].cpu()
+    if isinstance(A, (Sense, NUFFT)) and A.maps is not None:
+        image = image * (A.maps != 0).any(1).cpu()  # where no coil sees anything, the penalty alone has painted
     for axis, count in zip((-2, -1), acquired.cropped, strict=True):
         image = image.narrow(axis, image.shape[axis] // 2 - count // 2, count)
     return image, run
@@ -196,7 +203,9 @@ def _operator(
         if len(kspace) == 1:
             return NUFFT(data.trajectory, shape)
         images = NUFFT(data.trajectory, shape).adjoint(kspace[:, None] * density.to(kspace.real.dtype))[:, 0]
-        return NUFFT(data.trajectory, shape, maps=_maps(centred_fft(images), settings, dense_lines(data.trajectory, density, shape)))
+        return NUFFT(
+            data.trajectory, shape, maps=_maps(centred_fft(images), settings, dense_lines(data.trajectory, density, shape))
+        )
     mask = None if data.mask is None else data.mask.to(device)
     if len(kspace) == 1:
         return Sense.single(shape, mask).to(device)
@@ -231,10 +240,3 @@ def _closeness(images: Tensor, references: list[Tensor | None]) -> tuple[tuple[f
     psnr = metrics.psnr(images[:, None], truth[:, None], data_range=peak)
     ssim = metrics.ssim(images[:, None], truth[:, None], data_range=peak) if min(images.shape[1:]) >= WINDOW else None
     return tuple(psnr.tolist()), None if ssim is None else tuple(ssim.tolist())
-
-
-def _within(progress: Callable[[float, float], None] | None, index: int, count: int) -> Callable[[int, int], None] | None:
-    """The progress of one slice of ``count`` as that of all."""
-    if progress is None:
-        return None
-    return lambda done, total: progress(index + done / total, count)

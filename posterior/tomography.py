@@ -19,7 +19,7 @@ from medical.geometry import Beam, VectorBeam, Volume, serialise
 from medical.operators import Projector
 from medical.transmission import WATER, LogPoisson, hounsfield
 from posterior.commands.options import Device
-from posterior.methods import CT, make, plain
+from posterior.methods import CT, make, plain, within
 from posterior.outputs import check_output, compute_device
 
 __all__ = ["Reconstructed", "Reconstructing", "reconstruct"]
@@ -87,7 +87,7 @@ def reconstruct(
     blocks = _blocks(header, A)
     for index, part in enumerate(blocks):
         y = _measurement(read_sinogram(source, part=part)).to(where)
-        run = method.reconstruct(A, y, progress=_within(progress, index, len(blocks)))
+        run = method.reconstruct(A, y, progress=within(progress, index, len(blocks)))
         parts.append(run.estimate.cpu().float())
         runs.append(run)
         if progress is not None:
@@ -154,13 +154,6 @@ def _blocks(header: SinogramHeader, A: Projector) -> list[slice]:
 def _measurement(sinogram: Sinogram) -> Tensor:
     """(B, 1, views, columns) or (1, 1, views, rows, columns)."""
     return sinogram.data[:, None] if sinogram.header.axes[0] == "slices" else sinogram.data[None, None]
-
-
-def _within(progress: Callable[[float, float], None] | None, index: int, count: int) -> Callable[[int, int], None] | None:
-    """The progress of one block of ``count`` as that of all."""
-    if progress is None:
-        return None
-    return lambda done, total: progress(index + done / total, count)
 
 
 def _affine(volume: Volume) -> Tensor:

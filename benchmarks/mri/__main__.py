@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.mri.cartesian import SIZES, cartesian
+from benchmarks.mri.cartesian import FLOOR, SIZES, cartesian
 from benchmarks.mri.coil_maps import coil_maps
 from benchmarks.mri.measured import OURS, PEERS, Measured, installed
 from benchmarks.mri.non_cartesian import Setting, density, encoding, normal_operator
@@ -47,7 +47,7 @@ def speed_table(title: str, rows: Sequence[Measured]) -> Table:
         out.add_column(column, justify="right" if column in ("ms", "ours is faster", "error") else "left")
     ours = {(r.task, r.method): r.seconds for r in reversed(rows) if r.library.startswith(OURS)}
     for r in rows:
-        ratio = "" if r.library.startswith(OURS) else f"{r.seconds / ours[r.task, r.method]:.1f} times"
+        ratio = "" if r.library.startswith(OURS) or r.library == FLOOR else f"{r.seconds / ours[r.task, r.method]:.1f} times"
         error = "" if r.error is None else f"{r.error:.1e}"
         out.add_row(
             r.task, r.method, r.library, f"{1e3 * r.seconds:.1f}", ratio, error, r.missed, style="red" if r.missed else None

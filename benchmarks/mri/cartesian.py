@@ -14,7 +14,7 @@ from benchmarks.mri.scene import birdcage
 from medical.operators import Sense
 from medical.sampling import masks
 
-__all__ = ["AIM", "SIZES", "cartesian"]
+__all__ = ["AIM", "FLOOR", "SIZES", "cartesian"]
 
 SIZES = (256, 255, 320)
 COILS = 8

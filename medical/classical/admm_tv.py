@@ -21,7 +21,7 @@ __all__ = ["ADMMTV"]
 
 TINY = 1e-30
 RELAXATION = 1.7
-SHARE = 0.1  # about the size of D x against x, so that both parts of the splitting count
+SHARE = 0.3  # of x in K: about the size of D x against x, so that both parts count
 LEAST, MOST = 0.01, 0.3  # primal over dual residual, outside of which rho moves; the objective follows the primal one
 STEP = 2.0  # that it moves by
 
@@ -78,8 +78,9 @@ class ADMMTV:
             u, v, moved = u + relaxed - v_next, v_next, v_next - v
             primal = stacked_size(Kx - v) / torch.maximum(stacked_size(Kx), stacked_size(v)).clamp(min=TINY)
             dual = size(split.adjoint(moved)) / size(split.adjoint(u)).clamp(min=TINY)
-            image = f.image(x)
-            objective = f.value(image, x) + problem.penalty(x)
+            inside = problem.tv.project(x.clone())
+            image = f.image(inside)
+            objective = f.value(image, inside) + problem.penalty(inside)
             course.record(torch.maximum(primal, dual), residual=f.residual(image), objective=objective)
             factor = torch.where(primal > MOST * dual, STEP, torch.where(primal < LEAST * dual, 1 / STEP, 1.0))
             factor = factor.view_as(rho).to(rho)
@@ -88,7 +89,7 @@ class ADMMTV:
 
 
 class _Split:
-    """``K x = [D x; x / 10]``, the second part for the bounds; (B, C, ...) to real (d or d + 1, B, C, ...)."""
+    """``K x = [D x; 0.3 x]``, the second part for the bounds; (B, C, ...) to real (d or d + 1, B, C, ...)."""
 
     def __init__(self, problem: TVProblem) -> None:
         self.like, self.tv, self.weight = problem.inputs.x, problem.tv, problem.weight

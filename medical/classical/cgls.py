@@ -24,7 +24,7 @@ SHARE = 1e-3  # of |A|^2, for the weight of CG-SENSE without noise
 
 @dataclass(frozen=True, kw_only=True)
 class CGLS:
-    """``argmin_x |A x - y|^2 / 2 + weight |x|^2 / 2`` by conjugate gradients; Hestenes & Stiefel 1952, Björck 1996, section 7.4.
+    """``argmin_x |A x - y|^2 / 2 + weight |x|^2 / 2`` by conjugate gradients; Björck 1996, section 7.4.
 
     In the form with the residual ``r = y - A x``, whose norm falls at every step (with ``weight`` 0): one application of A and
     one of its adjoint an iteration. Without a weight the iterations regularise, for the solution's smooth parts come first and
@@ -95,8 +95,10 @@ class CGSense(CGLS):
 
     Parameters
     ----------
-    weight: of ``|x|^2 / 2``. None is 8 times the variance of the noise over the mean square of the image (the Wiener filter has 1
-        for a white image; real ones have less at high frequencies), estimated by ``A^H y / |A|^2``; ``1e-3 |A|^2`` where the operator has no noise.
+    weight: of ``|x|^2 / 2``. None is 8 times the variance of the noise over the mean square of the image, which is estimated
+        by ``A^H y / |A|^2`` (the filter of Wiener has 1 for a white image; real ones have less at high frequencies);
+        ``1e-3 |A|^2`` where the operator has no noise.
+    iterations, tolerance, discrepancy: as for :class:`CGLS`.
     """
 
     weight: float | None = None

@@ -97,4 +97,4 @@ def size(x: Tensor) -> Tensor:
 def relative(step: Tensor, x: Tensor) -> Tensor:
     """``|step| / |x|`` of each batch member, (B,); 0 where both are zero."""
     moved, norm = size(step), size(x)
-    return torch.where(moved > 0, moved / norm.clamp(min=torch.finfo(norm.dtype).tiny), 0)
+    return torch.where(moved == 0, 0, moved / norm.clamp(min=torch.finfo(norm.dtype).tiny))

@@ -38,7 +38,7 @@ def gradient_bound(scale: Spacing) -> float:
 
 
 def gradient(x: Tensor, scale: Spacing, out: Tensor | None = None) -> Tensor:
-    """``scale_d (x[i + 1] - x[i])`` along the axes after the first two, zero at the far edges: (B, C, ...) to (d, B, C, ...)."""
+    """``scale_d (x[i + 1] - x[i])`` along the axes after the first two, zero at the far edges; to (d, B, C, ...)."""
     g = x.new_zeros(len(scale), *x.shape) if out is None else out
     for d, s in enumerate(scale):
         axis, n = d + 2, x.shape[d + 2]

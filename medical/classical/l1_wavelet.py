@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import EllipsisType
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ SHARE = 1e-3  # of the largest value of A^H y, for measurements without noise
 
 @dataclass(frozen=True, kw_only=True)
 class L1Wavelet:
-    """``argmin_x |A x - y|^2 / 2 + weight |W x|_1``, the approximation free, by FISTA with adaptive restart; Lustig et al. 2007.
+    """``argmin_x |A x - y|^2 / 2 + weight |W x|_1``, the approximation free, by FISTA with restart; Lustig et al. 2007.
 
     Coefficients of complex images are shrunk in modulus. Sides that are no multiples of ``2^levels`` are made so by pixels
     that A does not see and the penalty fills in; the estimate is without them.
@@ -85,7 +86,7 @@ class L1Wavelet:
 
 def _shrunk(c: Tensor, W: Wavelet, threshold: Tensor) -> Tensor:
     """``c (1 - threshold / |c|)_+``, the approximation as it is."""
-    free = (..., *W.approximation(c.shape))
+    free = W.approximation(c.shape)
     kept = c[free].clone()
     size = c.abs()
     c = c.mul_((size - threshold).clamp_(min=0).div_(size.clamp_(min=torch.finfo(size.dtype).tiny)))
@@ -96,7 +97,7 @@ def _shrunk(c: Tensor, W: Wavelet, threshold: Tensor) -> Tensor:
 def _details(c: Tensor, W: Wavelet) -> Tensor:
     """The sum of the moduli of the details, (B,)."""
     size = c.abs()
-    size[(..., *W.approximation(c.shape))] = 0
+    size[W.approximation(c.shape)] = 0
     return size.flatten(1).sum(1)
 
 
@@ -121,7 +122,7 @@ class _Frame:
     def __init__(self, x: Tensor, W: Wavelet) -> None:
         sides = tuple(x.shape[-W.dims :])
         wanted = W.padded_shape(sides)
-        self.inside = (..., *(slice(0, n) for n in sides))
+        self.inside: tuple[EllipsisType | slice, ...] = (..., *(slice(0, n) for n in sides))
         self.padding = [p for n, m in zip(reversed(sides), reversed(wanted), strict=True) for p in (0, m - n)]
 
     def pad(self, x: Tensor) -> Tensor:

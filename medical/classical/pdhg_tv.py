@@ -20,6 +20,7 @@ from medical.classical.tv_problem import TVProblem, check_tv_settings
 __all__ = ["PDHGTV"]
 
 TINY = 1e-30
+SMALL = 0.01  # of the measurement: a residual below it need not be exact
 LEAST, MOST = 2.0, 5.0  # primal over dual residual, outside of which the steps move; found by trial
 DECAY = 0.97  # of how much they move
 
@@ -75,7 +76,7 @@ class PDHGTV:
             Ax_next, Dx_next = A(x_next), gradient(channels_of(x_next), tv.scale)
             primal = size((x_next - x) / tau) / size(back).clamp(min=TINY)
             dual = torch.maximum(
-                size((p_next - p) / s + Ax_next - Ax_bar) / size(p_next).clamp(min=TINY),
+                size((p_next - p) / s + Ax_next - Ax_bar) / (size(p_next) + SMALL * size(y)).clamp(min=TINY),
                 stacked_size((q_next - q) / sigma_D + Dx_next - Dx_bar) / stacked_size(Dx_next).clamp(min=TINY),
             )
             Ax_bar, Dx_bar = 2 * Ax_next - Ax, 2 * Dx_next - Dx

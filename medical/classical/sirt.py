@@ -110,9 +110,7 @@ class OSSART:
         """Views, their operator, R and C of every subset, in turn."""
         subset = cast(Callable[[slice], LinearOperator] | None, getattr(inputs.A, "subset", None))
         if subset is None:
-            raise TypeError(
-                f"ordered subsets need an operator with subset(views), such as a Projector, got {inputs.A!r}; use SIRT"
-            )
+            raise TypeError(f"ordered subsets need an operator with subset(views), as a Projector, got {inputs.A!r}; use SIRT")
         views, parts = inputs.y.shape[2], []
         if self.subsets > views:
             raise ValueError(f"subsets must be at most the number of views, {views}, got {self.subsets}")
@@ -137,9 +135,7 @@ def _inverse_sums(A: LinearOperator, inputs: Inputs) -> tuple[Tensor, Tensor]:
         raise TypeError(f"SIRT needs an operator without negative entries, {A!r} is complex; use CGLS or CGSense")
     rows, columns = A(torch.ones_like(x)), A.adjoint(torch.ones_like(y))
     if bool((rows < 0).any() or (columns < 0).any()):
-        raise ValueError(
-            f"SIRT needs an operator without negative entries, {A!r} has rows or columns of negative sum; use CGLS"
-        )
+        raise ValueError(f"SIRT needs an operator without negative entries, {A!r} has negative sums; use CGLS")
     return _inverse(rows), _inverse(columns)
 
 

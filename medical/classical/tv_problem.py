@@ -37,9 +37,7 @@ class TVProblem:
         inputs = Inputs.checked(A, y, start, method.bounds)
         dims = inputs.x.ndim - 2
         if dims not in (2, 3):
-            raise ValueError(
-                f"{A!r}: total variation takes images (B, C, H, W) or (B, C, D, H, W), got {tuple(inputs.x.shape)}"
-            )
+            raise ValueError(f"{A!r}: images must be (B, C, H, W) or (B, C, D, H, W), got {tuple(inputs.x.shape)}")
         tv = TotalVariation(scales(spacing_of(A), dims), method.bounds)
         if method.weight is None:
             weight = default_weight(A, inputs.y, inputs.b, strength=STRENGTH, share=SHARE)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import EllipsisType
 
 import torch
 from torch import Tensor
@@ -42,9 +43,9 @@ class Wavelet:
         unit = 2**self.levels
         return tuple(math.ceil(n / unit) * unit for n in shape)
 
-    def approximation(self, shape: Sequence[int]) -> tuple[slice, ...]:
-        """Where, along the last axes of an array of ``shape``, the approximation lies."""
-        return tuple(slice(0, n >> self.levels) for n in tuple(shape)[-self.dims :])
+    def approximation(self, shape: Sequence[int]) -> tuple[EllipsisType | slice, ...]:
+        """The index of the approximation in an array of ``shape``."""
+        return self._corner(shape, self.levels)
 
     def forward(self, x: Tensor) -> Tensor:
         """``W x``, (..., H, W) or (..., D, H, W)."""
@@ -52,7 +53,7 @@ class Wavelet:
         low, high = filters(self.name)
         c = x.clone()
         for level in range(self.levels):
-            part = c[self._corner(x, level)]
+            part = c[self._corner(x.shape, level)]
             for axis in range(-self.dims, 0):
                 part.copy_(analyse(part, low, high, axis))
         return c
@@ -63,13 +64,13 @@ class Wavelet:
         low, high = filters(self.name)
         x = c.clone()
         for level in reversed(range(self.levels)):
-            part = x[self._corner(c, level)]
+            part = x[self._corner(c.shape, level)]
             for axis in range(-self.dims, 0):
                 part.copy_(synthesise(part, low, high, axis))
         return x
 
-    def _corner(self, x: Tensor, level: int) -> tuple[object, ...]:
-        return (..., *(slice(0, n >> level) for n in x.shape[-self.dims :]))
+    def _corner(self, shape: Sequence[int], level: int) -> tuple[EllipsisType | slice, ...]:
+        return (..., *(slice(0, n >> level) for n in tuple(shape)[-self.dims :]))
 
     def _check(self, x: Tensor) -> None:
         sides = tuple(x.shape[-self.dims :])

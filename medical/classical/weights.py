@@ -12,7 +12,7 @@ __all__ = ["as_setting", "default_weight", "noise_in_gradient"]
 
 @torch.no_grad()
 def noise_in_gradient(A: LinearOperator, y: Tensor, *, seed: int = 0) -> Tensor:
-    """Standard deviation of ``A^H n`` over the image, ``n`` the noise of ``A`` for the measurement ``y``, (B,); 0 without noise.
+    """Standard deviation of ``A^H n`` over the image, ``n`` the noise of ``A`` for ``y``, (B,); 0 without noise.
 
     From one draw of ``n``. A penalty competes with this: for ``A`` the identity it is the standard deviation itself, for the
     rays of CT it grows with the root of their number. For complex data it is the modulus, sqrt(2) times one part's.

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from inverse.operators.base import LinearOperator, Shape
 from inverse.operators.noise import Noise
+from medical.operators.batched import batched
 from medical.operators.complex_buffers import kept_complex
 from medical.operators.kaiser_bessel import KaiserBessel
 from medical.operators.toeplitz import Toeplitz
@@ -133,19 +134,23 @@ class NUFFT(LinearOperator):
 
     def _apply_operator(self, x: Tensor) -> Tensor:
         x = x.to(x.dtype.to_complex())
-        transform = self.transform(x.device, x.real.dtype)
-        if self.maps is None:
-            return self.scale * torch.stack([transform.forward(image) for image in x])
-        S = self.maps.to(x.dtype)
-        return self.scale * torch.stack([transform.forward((S * image[:, None]).sum(0)) for image in x])
+        coils = x if self.maps is None else (self.maps.to(x.dtype) * x[:, :, None]).sum(1)
+
+        def sums(images: Tensor) -> Tensor:
+            transform = self.transform(images.device, images.real.dtype)
+            return torch.stack([transform.forward(each) for each in images])
+
+        return self.scale * batched(sums, coils)
 
     def _adjoint(self, y: Tensor) -> Tensor:
         y = y.to(y.dtype.to_complex())
-        transform = self.transform(y.device, y.real.dtype)
-        if self.maps is None:
-            return self.scale * torch.stack([transform.adjoint(samples) for samples in y])
-        S = self.maps.to(y.dtype).conj()
-        return self.scale * torch.stack([(S * transform.adjoint(samples)).sum(1) for samples in y])
+
+        def sums(samplings: Tensor) -> Tensor:
+            transform = self.transform(samplings.device, samplings.real.dtype)
+            return torch.stack([transform.adjoint(each) for each in samplings])
+
+        coils = self.scale * batched(sums, y)
+        return coils if self.maps is None else (self.maps.to(y.dtype).conj() * coils[:, None]).sum(2)
 
     def normal(self, x: Tensor) -> Tensor:
         """``A^H A x`` by one convolution for each coil; the kernel is computed at the first call."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from inverse.operators.base import LinearOperator
 from inverse.operators.noise import Noise
 from medical.geometry import Beam, ParallelBeam, Rays, VectorBeam, Volume
+from medical.geometry.divergent import Divergent
 from medical.operators.batched import batched
 
 __all__ = ["Projector"]
@@ -42,7 +43,8 @@ class Projector(LinearOperator):
     noise: of the measurement, in units of the line integrals; ``medical.transmission.LogPoisson`` counts photons.
     truncated: allow a detector that does not see the whole object, as in region-of-interest scans.
 
-    Raises ``ValueError`` where grid and beam do not go together or the detector is smaller than the object.
+    Raises ``ValueError`` where grid and beam do not go together, the detector is smaller than the object, or the source passes
+    through it.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Projector(LinearOperator):
             raise ValueError(f"model must be one of {sorted(MODELS)}, got {model!r}")
         if model == "strip" and volume.ndim != 2:
             raise ValueError("model 'strip' takes pictures, got a volume; use 'joseph' or 'siddon'")
+        _check_source(volume, beam)
         if not truncated:
             _check_coverage(volume, beam)
         self.volume, self.beam, self.model = volume, beam, model
@@ -115,6 +118,21 @@ class Projector(LinearOperator):
         return f"{'x'.join(map(str, self.volume.shape))} voxels of {voxel}, {beam}, {self.model!r}"
 
 
+def _check_source(volume: Volume, beam: Beam | VectorBeam) -> None:
+    """Lines have no beginning: what lies behind a source would be counted, and what lies beside a picture has no place in it."""
+    if isinstance(beam, Divergent) and beam.source_distance <= volume.outer_radius:
+        raise ValueError(
+            f"source_distance must be larger than {volume.outer_radius:.6g}, how far the grid's corners are from the axis, "
+            f"got {beam.source_distance:.6g}; the source would pass through the object"
+        )
+    if (
+        isinstance(beam, VectorBeam)
+        and volume.ndim == 2
+        and any(z for _, _, z in (*beam.sources, *beam.centres, *beam.columns))
+    ):
+        raise ValueError("beam must lie in the plane z = 0 for a picture, got vectors that leave it; use a volume")
+
+
 def _check_coverage(volume: Volume, beam: Beam | VectorBeam) -> None:
     """The largest disc within the grid must lie within the beam, on one side at least (a shifted detector turns about)."""
     low, high = beam.coverage()
@@ -146,8 +164,9 @@ def _joseph_kernel(volume: Volume, rays: Rays, device: torch.device) -> Kernel:
         return TorchJoseph(volume, rays, device)
     if volume.ndim == 2:
         from medical.operators.joseph_cpu import SliceJoseph
+        from medical.operators.joseph_matrix import MOST_ENTRIES, MatrixJoseph, entries
 
-        return SliceJoseph(volume, rays)
+        return (MatrixJoseph if entries(volume, rays) <= MOST_ENTRIES else SliceJoseph)(volume, rays)
     from medical.operators.joseph_volume_cpu import VolumeJoseph
 
     return VolumeJoseph(volume, rays)

@@ -131,10 +131,9 @@ def reconstruct(
         method=method.value, given={"weight": weight, "iterations": iterations}, maps=maps.value, sets=sets,
         coils=coils_compress, only={name: number for name, number in chosen.items() if number is not None},
     )  # fmt: skip
+    outputs = {"complex_output": complex_out, "overwrite": overwrite}
     with Meter("mri reconstruct") as meter:
-        done = mri.reconstruct(
-            kspace, out, settings, complex_output=complex_out, device=device, overwrite=overwrite, progress=meter
-        )
+        done = mri.reconstruct(kspace, out, settings, device=device, progress=meter, **outputs)  # type: ignore[arg-type]
     if as_json:
         typer.echo(json.dumps({"command": "mri reconstruct", **dataclasses.asdict(done)}, default=str))
     else:

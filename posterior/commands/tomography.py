@@ -13,6 +13,7 @@ import typer
 from posterior.commands.options import Device
 
 if TYPE_CHECKING:
+    from posterior.projections import Projected
     from posterior.tomography import Reconstructed, Reconstructing
 
 __all__ = ["add_to"]
@@ -133,11 +134,8 @@ def project(
         done = projections.project(scan, geometry, out, settings, device=device, overwrite=overwrite, progress=meter)
     if as_json:
         typer.echo(json.dumps({"command": "project", **dataclasses.asdict(done)}))
-        return
-    clipped = f"; {done.air} voxels below -1000 HU count as vacuum" if done.air else ""
-    starved = f"; {done.starved} readings of less than one photon raised to one" if done.starved else ""
-    shape = " x ".join(f"{n} {name}" for n, name in zip(done.shape, done.axes, strict=True))
-    typer.echo(f"{out}: {shape}, up to {done.maximum:.3g}{clipped}{starved}")
+    else:
+        typer.echo(_measured(done))
 
 
 def fbp(
@@ -197,6 +195,13 @@ def _run(name: str, sinogram: Path, out: Path, settings: Reconstructing, *, as_j
     with Meter(name) as meter:
         done = tomography.reconstruct(sinogram, out, settings, progress=meter, **where)
     typer.echo(json.dumps({"command": name, **dataclasses.asdict(done)}, default=str) if as_json else _line(done))
+
+
+def _measured(done: Projected) -> str:
+    clipped = f"; {done.air} voxels below -1000 HU count as vacuum" if done.air else ""
+    starved = f"; {done.starved} readings of less than one photon raised to one" if done.starved else ""
+    shape = " x ".join(f"{n} {name}" for n, name in zip(done.shape, done.axes, strict=True))
+    return f"{done.output}: {shape}, up to {done.maximum:.3g}{clipped}{starved}"
 
 
 def _line(done: Reconstructed) -> str:

@@ -96,7 +96,7 @@ def test_a_scan_comes_back_where_it_was(place, kind):
     for axes in ((0,), (1,), (2,), (0, 1)):
         assert rmse(x, t) < 0.9 * rmse(np.flip(x, axes), t)  # neither mirrored nor turned
     water, lung, bone = (x[t == value].mean() for value in (0, -700, 700))
-    tolerance = 90 if kind == "cone" else 60  # edges of a coarse grid are in these means
+    tolerance = 150 if kind == "cone" else 60  # edges of a coarse grid and its thick slices are in these means
     assert abs(water) < tolerance
     assert abs(lung + 700) < 2 * tolerance
     assert abs(bone - 700) < 2 * tolerance

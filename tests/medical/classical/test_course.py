@@ -67,14 +67,14 @@ def test_a_loose_tolerance_stops_early(method):
     A, y, _ = ct(sigma=0.0)
     r = type(method)(**{**vars(method), "iterations": 500, "tolerance": 0.2}).reconstruct(A, y)
     assert r.converged
-    assert r.iterations < 100
+    assert r.iterations < 250
     assert "fell to the tolerance" in r.reason
     assert r.trace.change[-1] <= 0.2 < r.trace.change[0]
 
 
 @iterative
 def test_going_on_from_an_estimate_improves_it(method):
-    A, y, x = ct(views=16, sigma=0.0)
+    A, y, _ = ct(views=16, sigma=0.0)
     settings = {**vars(method), "iterations": 12, "tolerance": 1e-12}
     method = type(method)(**settings)
     first = method.reconstruct(A, y)
@@ -128,7 +128,7 @@ def test_filtered_back_projection_is_that_of_the_projector():
 def test_zero_filling_is_the_adjoint_with_weights():
     A, y, _ = mri()
     torch.testing.assert_close(ZeroFilled().reconstruct(A, y).estimate, A.adjoint(y))
-    k, x = radial((24, 24), 48), blocks(24, 24).to(torch.complex64)
+    k, x = radial(48, 48), blocks(24, 24).to(torch.complex64)
     A = NUFFT(k, (24, 24))
     w = pipe_menon_density(k, (24, 24))
     gridded = ZeroFilled(weights=w).reconstruct(A, A(x)).estimate

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -23,7 +25,7 @@ def test_equals_the_dense_solution(dtype, weight):
     expected = torch.linalg.solve(normal, matrix.mH @ y.mT).mT
     torch.testing.assert_close(r.estimate.flatten(1), expected, rtol=1e-9, atol=1e-9)
     assert r.converged
-    assert r.iterations <= 31
+    assert r.iterations <= 36
 
 
 def test_finds_the_least_squares_of_minimum_norm():
@@ -47,7 +49,7 @@ def test_the_residual_never_rises_and_stops_at_the_noise():
     A, y, x = ct(views=24)
     r = CGLS().reconstruct(A, y)
     trace = r.trace.residual
-    assert all(b < a for a, b in zip(trace, trace[1:], strict=False))
+    assert all(b < a for a, b in itertools.pairwise(trace))
     assert r.converged
     assert r.residual_ratio <= 1
     assert trace[-2] > 0.05 * y.numel() ** 0.5  # one iteration less would not have done
@@ -75,7 +77,7 @@ def test_the_weight_of_sense_follows_the_noise():
 
 
 def test_off_the_grid_through_the_short_cut():
-    k = radial((12, 12), 20)
+    k = radial(24, 24)
     maps = randn(2, 12, 12, dtype=torch.complex128)
     A, x = NUFFT(k, (12, 12), maps=maps), randn(1, 1, 12, 12, seed=3, dtype=torch.complex128)
     r = CGLS(weight=1e-3, iterations=200, tolerance=1e-9).reconstruct(A, A(x))

@@ -15,7 +15,7 @@ def test_denoising_shrinks_the_details_and_leaves_the_approximation():
     r = L1Wavelet(weight=0.8, wavelet="db2", levels=2, shifts=1).reconstruct(Identity(), y)
     c = W.forward(y)
     shrunk = c * (1 - 0.8 / c.abs()).clamp(min=0)
-    inside = (..., *W.approximation(c.shape))
+    inside = W.approximation(c.shape)
     shrunk[inside] = c[inside]
     torch.testing.assert_close(r.estimate, W.inverse(shrunk), rtol=1e-9, atol=1e-9)
     objective = (r.estimate - y).abs().square().sum() / 2 + 0.8 * (shrunk.abs().sum() - shrunk[inside].abs().sum())
@@ -51,7 +51,7 @@ def test_odd_sides_are_filled_up_at_the_least_cost():
         whole = torch.zeros(1, 1, 16, 20, dtype=torch.float64) + filled
         whole[..., :13, :18] = x
         c = W.forward(whole)
-        c[(..., *W.approximation(c.shape))] = 0
+        c[W.approximation(c.shape)] = 0
         return float((x - y).square().sum() / 2 + 0.5 * c.abs().sum())
 
     best = r.trace.objective[-1]
@@ -76,9 +76,9 @@ def test_averaged_shifts_converge_to_a_less_blocky_image():
 
 
 def test_a_batch_gives_what_its_members_give_and_volumes_work():
-    A, y, x = mri()
+    A, y, x = mri(sides=(12, 12))
     y = torch.cat([y, A.mask * A.measure(4 * x, seed=2)])
-    together, apart = L1Wavelet().reconstruct(A, y), [L1Wavelet().reconstruct(A, part[None]) for part in y]
+    together, apart = L1Wavelet(levels=2).reconstruct(A, y), [L1Wavelet(levels=2).reconstruct(A, part[None]) for part in y]
     torch.testing.assert_close(together.estimate, torch.cat([r.estimate for r in apart]), rtol=1e-5, atol=1e-5)
     assert len(together.settings["weight"]) == 2
     volume = randn(1, 1, 5, 8, 9)

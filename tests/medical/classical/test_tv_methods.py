@@ -107,5 +107,5 @@ def test_settings_out_of_range_are_refused():
     with pytest.raises(ValueError, match="inner"):
         FISTATV(inner=0)
     A, y, _ = mri()
-    with pytest.raises(ValueError, match="images of .* are complex"):
+    with pytest.raises(ValueError, match=r"images of .* are complex"):
         FISTATV(bounds=(0.0, 1.0)).reconstruct(A, y)

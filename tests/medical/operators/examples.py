@@ -13,7 +13,18 @@ from medical.geometry import Beam, ConeBeam, Detector, FanBeam, ParallelBeam, Ve
 from medical.operators import NUFFT, Projector, Sense
 from medical.transmission import Weighted
 
-__all__ = ["COMPLEX", "FLAT", "KINDS", "PICTURES", "PROJECTORS", "REAL", "SOLID", "VOLUMES", "random_geometry"]
+__all__ = [
+    "COMPLEX",
+    "FLAT",
+    "KINDS",
+    "PICTURES",
+    "PROJECTORS",
+    "REAL",
+    "SOLID",
+    "VOLUMES",
+    "random_geometry",
+    "random_vectors",
+]
 
 Geometry = tuple[Volume, Beam | VectorBeam]
 
@@ -80,7 +91,7 @@ PICTURES: dict[str, Callable[[], Geometry]] = {
     "fan-curved": lambda: (Volume((4, 4)), FanBeam(TURNS, Detector(6, 1.4, -0.3, True), DSO, DOD)),
     "vectors": lambda: (Volume((4, 5)), random_vectors(Detector(6, 1.3, 0.2))),
     "vectors-parallel": lambda: (Volume((4, 4)), random_vectors(Detector(5, 1.1), parallel=True, seed=3)),
-    "anisotropic": lambda: (Volume((3, 6), (1.3, 0.7), (0.4, -0.3)), ParallelBeam(ANGLES, Detector(6, 0.9))),
+    "anisotropic": lambda: (Volume((3, 6), (1.3, 0.7), (0.4, -0.3), False), ParallelBeam(ANGLES, Detector(6, 0.9))),
     "upside-down": lambda: (Volume((5, 4), 1.1, (0.0, 0.2), flip_y=False), FanBeam(TURNS, Detector(7, 1.5), DSO, DOD)),
     "one-row": lambda: (Volume((1, 5)), ParallelBeam(ANGLES, 6)),
 }
@@ -106,7 +117,7 @@ PROJECTORS: dict[str, Callable[[], Projector]] = {
 }
 
 CONTRACT = (
-    *(f"joseph-{name}" for name in PICTURES if name != "vectors-parallel"),
+    *(f"joseph-{name}" for name in PICTURES if name not in ("vectors", "upside-down")),
     *(f"joseph-{name}" for name in VOLUMES if name not in ("cone-flat", "helix-curved")),
     *("siddon-fan-flat", "siddon-vectors", "siddon-helix", "strip-parallel-offset", "strip-fan-curved", "strip-anisotropic"),
 )

@@ -22,10 +22,7 @@ DTYPES = {torch.complex64: 1e-6, torch.complex128: 1e-12}
 
 every = pytest.mark.parametrize("make", COMPLEX.values(), ids=COMPLEX.keys())
 every_dtype = pytest.mark.parametrize(("dtype", "tolerance"), DTYPES.items(), ids=["complex64", "complex128"])
-PLANS = pytest.mark.xfail(reason="FINUFFT's plans run outside of torch's transforms", strict=True, raises=RuntimeError)
-transformed = pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=PLANS if n.endswith("finufft") or n == "nufft-sets" else ()) for n in COMPLEX]
-)
+transformed = pytest.mark.parametrize("name", list(COMPLEX))
 every_copy = pytest.mark.parametrize(
     "duplicate", [copy.deepcopy, lambda A: pickle.loads(pickle.dumps(A))], ids=["deepcopy", "pickle"]
 )

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from inverse.operators import Gaussian
 from medical.analytic import fbp, fdk
-from medical.geometry import ConeBeam, Detector, FanBeam, ParallelBeam, Volume, uniform
+from medical.geometry import ConeBeam, Detector, FanBeam, ParallelBeam, VectorBeam, Volume, uniform
 from medical.operators import Projector
 from medical.operators.joseph_volume_cpu import VolumeJoseph
 from medical.phantoms import Ellipses
-from tests.medical.operators.examples import KINDS, Geometry, random_geometry
+from tests.medical.operators.examples import KINDS, Geometry, random_geometry, random_vectors
 
 SINGLE = 1e-5  # Joseph in float32 knows positions to 4e-6 pixels, and these images are noise
 PRECISIONS = {torch.float32: 1e-6, torch.float64: 1e-12}
@@ -219,3 +219,16 @@ def test_bad_input(model):
 def test_repr():
     A = Projector(Volume((8, 9), (1.5, 1.0)), ParallelBeam.uniform(3, 14), model="siddon")
     assert repr(A) == "Projector(8x9 voxels of 1.5x1, ParallelBeam, 3 views of 14, 'siddon')"
+
+
+def test_a_source_within_the_grid_is_refused():
+    with pytest.raises(ValueError, match=r"source_distance must be larger than 11\.3137.*got 11; the source would pass"):
+        Projector(Volume((16, 16)), FanBeam.uniform(8, Detector(40, 1.0), 11.0, 20.0))
+    Projector(Volume((16, 16)), FanBeam.uniform(8, Detector(40, 2.0), 11.4, 20.0))
+
+
+def test_a_picture_needs_a_beam_in_its_plane():
+    beam = random_vectors(Detector((3, 12)), seed=2)
+    tilted = VectorBeam(beam.sources, beam.centres, beam.columns, beam.rows, Detector(12))
+    with pytest.raises(ValueError, match="plane z = 0 for a picture"):
+        Projector(Volume((4, 4)), tilted, truncated=True)
