@@ -93,8 +93,7 @@ def reconstruct(
     check_output(output, SUFFIXES, overwrite=overwrite)
     if complex_output is not None:
         check_output(complex_output, (".npz",), overwrite=overwrite)
-    method = make(MRI, settings.method, settings.given)
-    _check(settings)
+    method = _method(settings)
     acquired = open_kspace(source, only=settings.only)
     where = compute_device(device)
     images, references, runs, ended = [], [], [], [time.perf_counter()]
@@ -129,11 +128,13 @@ def _write_complex(path: Path, x: Tensor, *, overwrite: bool) -> None:
         np.savez(temporary, image=x.numpy())
 
 
-def _check(settings: Reconstructing) -> None:
+def _method(settings: Reconstructing) -> Method:
+    """The method, once the settings about coils are known to go together."""
     if settings.maps not in MAPS:
         raise ValueError(f"--maps must be one of {', '.join(MAPS)}, got {settings.maps!r}")
     if settings.maps == "lowres" and settings.sets != 1:
         raise ValueError(f"--sets {settings.sets} needs --maps espirit; low-resolution maps are one set")
+    return make(MRI, settings.method, settings.given)
 
 
 def _slice(

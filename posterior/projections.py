@@ -51,6 +51,10 @@ class Projecting:
     water: float = WATER
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.readout and self.counts is None:
+            raise ValueError("--readout is noise in counts: give their number by --counts")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Projected:

@@ -97,13 +97,13 @@ def reconstruct(folder: Path, figures: Path | None, console: Console) -> dict[st
             titles = {(r.pattern, r.method): f"{r.psnr:.1f} dB, {r.ssim:.3f}" for r in rows}
             pictures.comparison(figures / name, item, images, titles)
     console.print(quality_table(every))
-    maps, images = one_or_two_maps(folder)
+    maps, views = one_or_two_maps(folder)
     for row in maps:
         console.print(
             f"brain8_smallfov, {row['sets']} set(s) of maps: misfit {row['misfit']:.3f}, held-out samples {row['held_out']:.3f}"
         )
     if figures is not None:
-        pictures.row_of_images(figures / "mri_small_fov.png", images)
+        pictures.row_of_images(figures / "mri_small_fov.png", views)
     return {"reconstructions": [asdict(r) for r in every], "sets_of_maps": maps, "settings": asdict(setup)}
 
 

@@ -41,7 +41,7 @@ def cartesian(size: int, *, coils: int = COILS, budget: float = 1.5) -> list[Mea
             "normal": lambda: torch.fft.ifft2(torch.fft.fft2(y)),
         },
     }
-    outcomes = {}
+    outcomes: dict[str, Callable[[Any], Tensor]] = {}
     here = installed()
     if "deepinv" in here:
         libraries["deepinv"], outcomes["deepinv"] = _deepinv(S, mask, x, y), _from_pairs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,13 @@ def row_of_images(path: Path, images: Mapping[str, Tensor], *, inch: float = 1.6
     _save(figure, path)
 
 
-def _grid(rows: int, columns: int, width: float, height: float) -> tuple[Any, Sequence[Sequence[Any]]]:
+def _grid(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.03, wspace=0.0, hspace=0.0)
+    figure = Figure(
+        figsize=(columns * width, rows * height), layout=ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.03, wspace=0.0, hspace=0.0)
+    )
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")

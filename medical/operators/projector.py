@@ -119,7 +119,7 @@ class Projector(LinearOperator):
 
 
 def _check_source(volume: Volume, beam: Beam | VectorBeam) -> None:
-    """Lines have no beginning: what lies behind a source would be counted, and what lies beside a picture has no place in it."""
+    """Lines have no beginning, so that what lies behind a source would count; and nothing lies beside a picture."""
     if isinstance(beam, Divergent) and beam.source_distance <= volume.outer_radius:
         raise ValueError(
             f"source_distance must be larger than {volume.outer_radius:.6g}, how far the grid's corners are from the axis, "

@@ -114,10 +114,10 @@ class Sense(LinearOperator):
     def _adjoint(self, y: Tensor) -> Tensor:
         S, before, after = self._tables(y)
         before, after = before.conj(), after.conj().resolve_conj()
-        x = torch.zeros(self.domain, dtype=S.dtype, device=S.device)
+        x = torch.zeros((), dtype=S.dtype, device=S.device)
         for c in range(S.shape[1]):  # one coil at a time stays in the cache
             z = torch.fft.ifftn(after * y[:, c : c + 1], dim=self._axes, norm="forward")
-            x = x + S[:, c].conj() * z
+            x = torch.addcmul(x, S[:, c].conj(), z)
         return before * x
 
     @property

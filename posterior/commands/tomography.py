@@ -124,8 +124,6 @@ def project(
     from posterior import projections
     from posterior.progress import Meter
 
-    if readout and counts is None:
-        raise ValueError("--readout is noise in counts: give their number by --counts")
     settings = projections.Projecting(
         unit=unit.value, counts=counts, readout=readout, model=model.value, slices=slices, truncated=truncated, water=water,
         seed=seed,
