@@ -36,7 +36,7 @@ class FISTATV:
     """
 
     weight: float | None = None
-    iterations: int = 300
+    iterations: int = 500
     tolerance: float = 1e-4
     bounds: Bounds | None = None
     inner: int = 10

@@ -111,9 +111,7 @@ def project(
     ] = 0.0,
     model: Annotated[RayModel, typer.Option(help="How a ray meets the voxels; strip for slices only.")] = RayModel.joseph,
     slices: Annotated[str, typer.Option(metavar="FIRST:LAST", help="Of the scan, LAST left out; default all.")] = "",
-    truncated: Annotated[
-        bool, typer.Option("--truncated", help="Allow a detector that does not see the whole object.")
-    ] = False,
+    truncated: Annotated[bool, typer.Option("--truncated", help="Allow a detector too small for the object.")] = False,
     water: Annotated[float, typer.Option(min=1e-6, max=10.0, help="Attenuation of water, 1/mm.")] = ATTENUATION_OF_WATER,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same noise.")] = 0,
     device: DeviceOption = Device.auto,
