@@ -36,7 +36,7 @@ class ADMMTV:
         x <- (A^H A + rho D^H D)^-1 (A^H y + rho D^H (v - u))     by conjugate gradients from the last x
         v <- shrink(D x + u, weight / rho),     u <- u + D x - v
 
-    and alike for a copy of x within the bounds. It pays where FISTA is slow: ill-conditioned operators, small weights.
+    and alike for a copy of x within the bounds. Fewer iterations than the others, each of up to ``inner`` times ``A^H A``.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ class CGLS:
 
     Parameters
     ----------
-    weight: of ``|x|^2 / 2``.
+    weight: of ``|x|^2 / 2``; None takes the rule of :class:`CGSense`.
     iterations: at most so many.
     tolerance: stops where ``|A^H r - weight x|`` is so small a part of what it is for x = 0.
     discrepancy: stops where the residual is so many times the noise of the operator; None goes on to the least squares.

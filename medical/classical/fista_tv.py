@@ -18,7 +18,7 @@ from medical.classical.tv_problem import TVProblem, check_tv_settings
 
 __all__ = ["FISTATV"]
 
-GROWTH = 5
+GROWTH = 10  # outer iterations for one more inner one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class FISTATV:
     weight: None takes the rule of :class:`medical.classical.tv_problem.TVProblem`, from the noise of the operator.
     iterations: at most so many; tolerance: stops where an iteration changes the image relatively by less.
     bounds: (low, high) of the values of real images, such as (0, inf) for attenuation.
-    inner: iterations of the TV step.
+    inner: iterations of the TV step at first; one more for every ten iterations, as the steps have to become exact.
     """
 
     weight: float | None = None

@@ -114,7 +114,7 @@ class OSSART:
         views, parts = inputs.y.shape[2], []
         if self.subsets > views:
             raise ValueError(f"subsets must be at most the number of views, {views}, got {self.subsets}")
-        for k in sorted(range(self.subsets), key=lambda k: _turn(k, self.subsets)):
+        for k in _golden_order(self.subsets):
             chosen = slice(k, views, self.subsets)
             B = subset(chosen)
             part = Inputs(B, inputs.y[:, :, chosen], inputs.b, inputs.x)
@@ -122,10 +122,10 @@ class OSSART:
         return parts
 
 
-def _turn(k: int, count: int) -> int:
-    """When subset k comes: the golden section, rounded to a permutation."""
-    order = sorted(range(count), key=lambda i: (i * GOLDEN) % 1)  # place -> turn
-    return order[k]
+def _golden_order(count: int) -> list[int]:
+    """The numbers below ``count``, each far from the last: the ranks of the multiples of the golden section, modulo 1."""
+    places = [(t * GOLDEN) % 1 for t in range(count)]
+    return [sorted(places).index(place) for place in places]
 
 
 def _inverse_sums(A: LinearOperator, inputs: Inputs) -> tuple[Tensor, Tensor]:

@@ -9,5 +9,6 @@ from .eigenmaps import espirit as espirit
 from .low_resolution import estimate as estimate
 from .low_resolution import low_resolution_maps as low_resolution_maps
 from .mixing import mix_coils as mix_coils
+from .simulation import simulated_maps as simulated_maps
 from .whitening import noise_covariance as noise_covariance
 from .whitening import whitening_matrix as whitening_matrix

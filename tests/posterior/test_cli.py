@@ -198,7 +198,7 @@ def test_out_of_memory_says_what_to_do(workplace, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(jobs, "restore", broken)
-    assert_one_error_line(run("denoise", workplace / "y.png", workplace / "x.png"), "cut smaller tiles with --tile")
+    assert_one_error_line(run("denoise", workplace / "y.png", workplace / "x.png"), "take less at once: --tile for images")
 
 
 def test_an_answer_that_is_not_finite_is_not_written(workplace, monkeypatch):

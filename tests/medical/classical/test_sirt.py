@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from medical.classical import OSSART, SIRT
+from medical.classical.sirt import _golden_order
 from tests.medical.classical.problems import Dense, ct, mri, randn
 
 
@@ -67,6 +68,12 @@ def test_subsets_solve_exact_data_in_a_fraction_of_the_iterations(subsets):
     subset, plain = OSSART(subsets=subsets, iterations=10).reconstruct(A, y), SIRT(iterations=10).reconstruct(A, y)
     assert float((subset.estimate - x).norm()) < 0.7 * float((plain.estimate - x).norm())
     assert float(subset.residual.norm()) < 0.5 * float(plain.residual.norm())
+
+
+def test_subsets_follow_one_another_at_a_distance():
+    assert sorted(_golden_order(10)) == list(range(10))
+    order = _golden_order(10)
+    assert min(min((a - b) % 10, (b - a) % 10) for a, b in itertools.pairwise(order)) >= 3
 
 
 def test_subsets_stop_at_the_noise():

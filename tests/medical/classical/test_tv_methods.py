@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from medical.classical import ADMMTV, FISTATV, PDHGTV, total_variation
+from medical.operators.sense import Sense
 from tests.medical.classical.problems import Dense, ct, differences, least_tv_objective, mri, randn, tv
 
 EXACT = {
@@ -89,6 +90,17 @@ def test_the_answer_scales_with_the_measurement_and_the_operator(method):
     x = method(iterations=60, tolerance=1e-9).reconstruct(A, y).estimate
     other = method(iterations=60, tolerance=1e-9).reconstruct(100.0 * A, 5.0 * y).estimate
     torch.testing.assert_close(20 * other, x, rtol=0, atol=5e-3)
+
+
+def test_a_mask_for_every_member_gives_what_each_gives_alone():
+    A, y, x = mri()
+    masks = torch.stack([A.mask[0], A.mask[0].roll(3, -1)])
+    both = Sense(A.maps[0], masks, noise=A.noise)
+    y = masks * both.measure(torch.cat([x, 2 * x]))
+    method = FISTATV(iterations=40)
+    apart = [method.reconstruct(Sense(A.maps[0], m[0], noise=A.noise), part[None]) for m, part in zip(masks, y, strict=True)]
+    together = method.reconstruct(both, y)
+    torch.testing.assert_close(together.estimate, torch.cat([r.estimate for r in apart]), rtol=0, atol=1e-4)
 
 
 def test_a_zero_measurement_gives_a_zero_image():
