@@ -25,6 +25,11 @@ INTERRUPTED = 130
 class Commands(TyperGroup):
     """The group of commands; bad input ends as one line on stderr and exit code 2, a bug as a traceback."""
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The list of commands in plain text: rich would take longer to import than all the rest."""
+        self.rich_markup_mode = None
+        super().format_help(ctx, formatter)
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -52,7 +57,7 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands,
     name="posterior",
-    help="Restore images: a prior and a measurement give the posterior.",
+    help="Restore images, reconstruct CT and MRI: a prior and a measurement give the posterior.",
     invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
