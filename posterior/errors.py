@@ -19,7 +19,8 @@ def one_line(error: BaseException) -> str | None:
     if usage is not None:
         return _joined(usage())
     if _out_of_memory(error):
-        return f"out of memory ({_joined(str(error)) or 'no details'}); take less at once: --tile for images, --slices for scans"
+        details = _joined(str(error)) or "no details"
+        return f"out of memory ({details}); take less at once: --tile for images, --slices for scans"
     if isinstance(error, OSError) and error.strerror:
         return _joined(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
     if isinstance(error, USER_ERRORS):

@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-MEDICAL = ["medical", *(f"medical.{part}" for part in ("analytic", "classical", "coils", "files", "geometry", "operators", "sampling"))]
+PARTS = ("analytic", "classical", "coils", "files", "geometry", "operators", "sampling")
+MEDICAL = ["medical", *(f"medical.{part}" for part in PARTS)]
 
 
 @pytest.mark.parametrize(
