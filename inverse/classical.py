@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from inverse.golden_section import golden_section
 from inverse.metrics import psnr
 from inverse.operators.base import LinearOperator
 from inverse.operators.resize import resize
@@ -21,7 +22,6 @@ __all__ = ["bicubic_upscale", "total_variation", "tune_tv_weight", "tv_reconstru
 GRADIENT_BOUND = 8.0  # of |grad|^2, the squared norm of the differences in two dimensions
 PRIMAL_STEP = 0.035  # about how far a pixel has to travel, 0.1, against its dual variable, 1: 0.1 / sqrt(GRADIENT_BOUND)
 CHECK_EVERY = 10  # iterations between two tests of convergence
-GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def total_variation(x: Tensor) -> Tensor:
@@ -119,19 +119,7 @@ def tune_tv_weight(
         restored = [tv_reconstruct(A, y, math.exp(log_weight)) for y in measured]
         return sum(float(psnr(r.clamp(0, 1), x).mean()) for r, x in zip(restored, images, strict=True))
 
-    left, right = math.log(low), math.log(high)
-    a, b = right - GOLDEN * (right - left), left + GOLDEN * (right - left)
-    at_a, at_b = quality(a), quality(b)
-    for _ in range(evaluations - 2):
-        if at_a > at_b:
-            right, b, at_b = b, a, at_a
-            a = right - GOLDEN * (right - left)
-            at_a = quality(a)
-        else:
-            left, a, at_a = a, b, at_b
-            b = left + GOLDEN * (right - left)
-            at_b = quality(b)
-    return math.exp(a if at_a > at_b else b)
+    return math.exp(golden_section(quality, math.log(low), math.log(high), evaluations=evaluations))
 
 
 def bicubic_upscale(y: Tensor, factor: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,8 +64,8 @@ def line_integrals(counts: Tensor, flat: Tensor | float, dark: Tensor | float = 
     """
     if not 0 < minimum < math.inf:
         raise ValueError(f"minimum must be positive and finite, in counts, got {minimum}")
-    signal = counts - dark
-    open_beam = torch.as_tensor(flat - dark, dtype=signal.dtype, device=signal.device)
+    signal = _real(counts) - dark
+    open_beam = torch.as_tensor(_real(flat) - dark, dtype=signal.dtype, device=signal.device)
     low = (signal < minimum) | (open_beam < minimum)
     return LineIntegrals((open_beam.clamp(min=minimum) / signal.clamp(min=minimum)).log(), int(low.sum()))
 
@@ -77,9 +77,15 @@ def log_weights(counts: Tensor, dark: Tensor | float = 0.0, *, readout: float = 
     """
     if not 0 <= readout < math.inf:
         raise ValueError(f"readout must be finite and not negative, in counts, got {readout}")
+    counts = _real(counts)
     signal = (counts - dark).clamp(min=0)
     variance = counts.clamp(min=0) + readout**2
     return torch.where(signal > 0, signal.square() / variance.clamp(min=torch.finfo(signal.dtype).tiny), 0)
+
+
+def _real(counts: Any) -> Any:
+    """``counts`` in floating point: differences of a detector's unsigned numbers wrap around."""
+    return counts.to(torch.get_default_dtype()) if isinstance(counts, Tensor) and not counts.is_floating_point() else counts
 
 
 @dataclass(frozen=True, eq=False)

@@ -200,6 +200,10 @@ def _along_trajectory(data: TrajectoryData, path: Path) -> Acquisition:
         raise ValueError(
             f"{path}: the trajectory must be in cycles a pixel, within [-0.5, 0.5], got values up to {largest:.4g}"
         )
+    for name in ("repetition", "contrast"):
+        values = data.counters[name].unique().tolist()
+        if len(values) > 1:
+            raise ValueError(f"{path} has {name}s {values}; choose one by --{name}")
     white, numbers = _whitening(data), data.counters["slice"].unique()
     samples = data.data if white is None else mix_coils(white, data.data, 1)
     frequencies = check_trajectory((2 * math.pi * k[..., :2].double().flip(-1)).flatten(0, 1), 2).view(*k.shape[:2], 2)

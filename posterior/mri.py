@@ -17,7 +17,7 @@ from torch import Tensor
 from inverse import metrics
 from inverse.operators.base import LinearOperator
 from inverse.operators.noise import Gaussian
-from medical.classical import ZeroFilled
+from medical.classical import Classical, ZeroFilled
 from medical.coils import compress, espirit, low_resolution_maps
 from medical.files import Scan, write_nifti
 from medical.files.atomic import written_whole
@@ -64,8 +64,8 @@ class Reconstructing:
 class Reconstructed:
     """What was written, and slice by slice how long it took and how close it came to the reference of the file.
 
-    ``psnr`` in dB and ``ssim`` are None where there is no reference; that of fastMRI is the root sum of squares of all coils,
-    fully sampled, noise included. ``coils`` are those in the file and those reconstructed from.
+    ``psnr`` in dB (infinite for an empty slice) and ``ssim`` are None where there is no reference; that of fastMRI is the root
+    sum of squares of all coils, fully sampled, noise included. ``coils`` are those in the file and those reconstructed from.
     """
 
     output: str
@@ -99,7 +99,10 @@ def reconstruct(
     images, references, runs, ended = [], [], [], [time.perf_counter()]
     for number in range(acquired.slices):
         data = acquired.read(number)
-        image, run = _slice(data, acquired, method, settings, where, within(progress, number, acquired.slices))
+        try:
+            image, run = _slice(data, acquired, method, settings, where, within(progress, number, acquired.slices))
+        except ValueError as error:
+            raise ValueError(f"{source}, slice {number}: {error}") from error
         images.append(image)
         runs.append(run)
         references.append(data.reference)
@@ -114,12 +117,15 @@ def reconstruct(
     scan = Scan(data=volume, affine=acquired.affine)
     write_nifti(output, scan, overwrite=overwrite)
     psnr, ssim = _closeness(magnitude, references)
+    solved = [run for run in runs if run is not None]
     return Reconstructed(
         output=str(output), shape=tuple(volume.shape), voxel=scan.spacing, method=settings.method,
-        settings=plain(runs[-1].settings), coils=(acquired.coils, settings.coils or acquired.coils),
+        settings=plain(solved[-1].settings if solved else settings.given),
+        coils=(acquired.coils, settings.coils or acquired.coils),
         seconds=tuple(b - a for a, b in pairwise(ended)),
         psnr=psnr, ssim=ssim,
-        iterations=tuple(run.iterations for run in runs), reasons=tuple(run.reason for run in runs if not run.converged),
+        iterations=tuple(0 if run is None else run.iterations for run in runs),
+        reasons=tuple(run.reason for run in solved if not run.converged),
     )  # fmt: skip
 
 
@@ -140,8 +146,14 @@ def _method(settings: Reconstructing) -> Method:
 def _slice(
     data: Slice, acquired: Acquisition, method: Method, settings: Reconstructing, device: torch.device,
     progress: Callable[[int, int], None] | None,
-) -> tuple[Tensor, Any]:  # fmt: skip
-    """The complex image (M, h, w) and how the method fared; the image is scaled to a maximum of about 1 in between."""
+) -> tuple[Tensor, Classical | None]:  # fmt: skip
+    """The complex image (M, h, w) and how the method fared; the image is scaled to a maximum of about 1 in between.
+
+    A slice of zeros alone, as volumes often end in, is an image of zeros, and no method had to do with it.
+    """
+    if not bool(data.kspace.any()):
+        sets = 1 if 1 in (acquired.coils, settings.coils) else settings.sets
+        return data.kspace.new_zeros(sets, *acquired.cropped), None
     kspace, calibration = _compressed(data, settings.coils)
     density = None if data.trajectory is None else voronoi_density(data.trajectory, acquired.shape).to(device)
     kspace = kspace.to(device)

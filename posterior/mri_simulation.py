@@ -112,6 +112,7 @@ class _Source:
     reference: Tensor
     header: Header
     attributes: dict[str, object]
+    noise: float | None  # of real and imaginary part, as far as it is known; of a picture's k-space it is 0
 
 
 def simulate(
@@ -136,14 +137,15 @@ def simulate(
     for number, full in enumerate(found.kspace()):
         y = sample(full)
         noise = torch.randn(y.shape, dtype=y.dtype, generator=generator) * (sigma * math.sqrt(2))
-        slices.append(y + noise * (y != 0) if mask is not None else y + noise)
+        taken = 1 if mask is None else y != 0 if found.noise is None else mask  # a scanner's zeros may be padding
+        slices.append(y + noise * taken)
         if progress is not None:
             progress(number + 1, found.slices)
     kspace = torch.stack(slices)
     header = found.header if trajectory is None else _off_grid(found, settings.mask)
     known = {**found.attributes, "simulation": json.dumps(asdict(settings) | {"source": source.name})}
-    if sigma and AFFINE in known:  # of k-space that was measured, the noise that it has is not known
-        known[NOISE] = sigma
+    if found.noise is not None and (total := math.hypot(found.noise, sigma)):
+        known[NOISE] = total
     data = KSpace(
         kspace=kspace, mask=mask, reference=found.reference, header=header, maximum=float(found.reference.max()),
         norm=float(found.reference.norm()), attributes=known,
@@ -185,6 +187,7 @@ def _picture(path: Path, settings: Simulating) -> _Source:
     return _Source(
         slices=S, shape=(H, W), kspace=lambda: (centred_fft(maps * image) for image in scan.data), reference=scan.data.abs(),
         header=Header(encoded=space, recon=space, coils=len(maps)), attributes={AFFINE: millimetres.flatten().tolist()},
+        noise=0.0,
     )  # fmt: skip
 
 
@@ -205,8 +208,9 @@ def _measured(path: Path, settings: Simulating) -> _Source:
     header = data.header or Header(encoded=space, recon=space, coils=C)
     known = {name: value for name, value in data.attributes.items() if name not in (NOISE, "simulation")}
     return _Source(
-        slices=S, shape=(H, W), kspace=lambda: iter(data.kspace), reference=reference, header=header, attributes=dict(known)
-    )
+        slices=S, shape=(H, W), kspace=lambda: iter(data.kspace), reference=reference, header=header, attributes=dict(known),
+        noise=float(data.attributes[NOISE]) if NOISE in data.attributes else None,
+    )  # fmt: skip
 
 
 def _off_grid(found: _Source, trajectory: str) -> Header:

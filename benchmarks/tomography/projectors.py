@@ -20,8 +20,6 @@ from medical.phantoms import Ellipses
 __all__ = ["CASES", "Case", "Measured", "adjoint_errors", "compare", "cone"]
 
 STACK = 32  # slices of a batch
-AIMS = {"astra, one slice": 1.0, "astra, a slice of 32": 1 / 0.3, "deepinv": 4.0}
-"""How many times faster we mean to be."""
 
 
 @dataclass(frozen=True)

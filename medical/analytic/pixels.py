@@ -122,10 +122,10 @@ class Pixels:
         z, y, x = (a.to(device) for a in self.grid)
         return replace(self, grid=(z, y, x), views=self.views.to(device), window=self.window.to(device))
 
-    def steps(self, batch: int) -> list[slice]:
-        """Views that are gathered at a time."""
-        pixels = batch * len(self.grid[1]) * len(self.grid[2])
-        count = max(1, CHUNK // pixels)
+    def steps(self, pictures: int) -> list[slice]:
+        """Views that are gathered at a time, of so many ``pictures``."""
+        pixels = pictures * len(self.grid[1]) * len(self.grid[2])
+        count = max(1, CHUNK // max(1, pixels))
         return [slice(k, k + count) for k in range(0, len(self.views), count)]
 
 
@@ -166,7 +166,7 @@ class _Transpose(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, pixels: Pixels, shape: torch.Size) -> Tensor:
         ctx.pixels = pixels
         parts = []
-        for k in pixels.steps(len(x)):
+        for k in pixels.steps(len(x) * len(pixels.grid[0])):  # unlike gather, its transpose keeps what all slices need
             views = len(range(*k.indices(shape[1])))
             vjp = torch.func.vjp(pixels[k].gather, x.new_zeros(shape[0], views, *shape[2:]))[1]
             parts.append(vjp(x)[0])
@@ -226,7 +226,7 @@ def _share(work: Callable[[int], None], items: range) -> None:
 def reach_columns(volume: Volume, beam: Beam) -> tuple[int, int]:
     """How many columns are missing on either side of the detector to see all of ``volume`` in every view."""
     radius, (u, _) = volume.outer_radius, at_axis(beam)
-    limit = radius
+    limit, step = radius, beam.detector.pitch[1] / beam.magnification
     if isinstance(beam, (FanBeam, ConeBeam)):
         if radius >= beam.source_distance:
             raise ValueError(
@@ -235,7 +235,7 @@ def reach_columns(volume: Volume, beam: Beam) -> tuple[int, int]:
             )
         angle = math.asin(radius / beam.source_distance)
         limit = angle if beam.detector.curved else beam.source_distance * math.tan(angle)
-    step = float(u[1] - u[0]) if len(u) > 1 else limit or 1.0
+        step = beam.detector.pitch[1] / beam.distance if beam.detector.curved else step
     most = 4 * len(u) + 4
     low, high = math.ceil((limit + float(u[0])) / step), math.ceil((limit - float(u[-1])) / step)
     return min(max(low, 0) + 1, most), min(max(high, 0) + 1, most)

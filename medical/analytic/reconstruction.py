@@ -36,14 +36,16 @@ def reconstruct(y: Tensor, volume: Volume, beam: Beam, *, weights: Tensor, pixel
 
     ``weights`` (views, columns) are those of the rays in radians; ``pixels`` says where the voxels are seen.
     """
+    if not len(y):
+        return y.reshape(0, 1, *volume.shape)
     views, columns = weights.shape
-    data = y.reshape(len(y), views, -1, columns)
+    data = y.reshape(len(y), views, beam.detector.rows, columns)
     low, high = reach_columns(volume, beam)
     step = pixels.columns[1]
     kernel: Callable[[Tensor], Tensor] = partial(equiangular_ramp if beam.detector.curved else ramp, spacing=step)
     seen = replace(pixels, columns=(pixels.columns[0] - low * step, step))
     factors = cosines(beam)
-    count = max(1, CHUNK // max(1, len(y) * data.shape[2] * (2 * columns + low + high)))
+    count = max(1, CHUNK // (len(y) * data.shape[2] * (2 * columns + low + high)))
     total = None
     for first in range(0, views, count):
         k = slice(first, first + count)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inverse.operators.base import LinearOperator
 from medical.classical.course import Progress
-from medical.classical.inputs import Inputs
+from medical.classical.inputs import checked_measurement
 from medical.classical.result import Classical
 
 __all__ = ["FBP", "ZeroFilled"]
@@ -42,9 +42,9 @@ class FBP:
         if fbp is None:
             raise TypeError(f"filtered back-projection needs an operator with fbp(y), such as a Projector, got {A!r}")
         began = time.perf_counter()
-        inputs = _without_start(A, y, start)
-        estimate = fbp(inputs.y, window=self.window, cutoff=self.cutoff, scan=self.scan)
-        return _finished(self, inputs, began, estimate, progress)
+        y = _without_start(A, y, start)
+        estimate = fbp(y, window=self.window, cutoff=self.cutoff, scan=self.scan)
+        return _finished(self, A, y, estimate, began, progress)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,26 +64,27 @@ class ZeroFilled:
     ) -> Classical:
         """Of ``y`` (B, C, H, W) or (B, C, K)."""
         began = time.perf_counter()
-        inputs = _without_start(A, y, start)
-        if self.weights is None:
-            return _finished(self, inputs, began, inputs.b, progress)
-        w = self.weights
+        y, w = _without_start(A, y, start), self.weights
+        if w is None:
+            return _finished(self, A, y, A.adjoint(y), began, progress)
         if w.ndim > y.ndim or any(n not in (1, m) for n, m in zip(w.shape[::-1], y.shape[::-1], strict=False)):
             raise ValueError(f"weights must spread over the measurement {tuple(y.shape)}, got shape {tuple(w.shape)}")
-        return _finished(self, inputs, began, A.adjoint(w.to(y.device, y.real.dtype) * inputs.y), progress)
+        return _finished(self, A, y, A.adjoint(w.to(y.device, y.real.dtype) * y), began, progress)
 
 
-def _without_start(A: LinearOperator, y: Tensor, start: Tensor | None) -> Inputs:
+def _without_start(A: LinearOperator, y: Tensor, start: Tensor | None) -> Tensor:
     if start is not None:
         raise ValueError("start has no meaning for a formula; leave it out, or pass the estimate to an iterative method")
-    return Inputs.checked(A, y, None)
+    return checked_measurement(A, y)
 
 
-def _finished(method: FBP | ZeroFilled, inputs: Inputs, began: float, estimate: Tensor, progress: Progress | None) -> Classical:
+def _finished(
+    method: FBP | ZeroFilled, A: LinearOperator, y: Tensor, estimate: Tensor, began: float, progress: Progress | None
+) -> Classical:
     if progress is not None:
         progress(1, 1)
     return Classical(
-        estimate=estimate, operator=inputs.A, measurement=inputs.y, iterations=1, converged=True,
+        estimate=estimate, operator=A, measurement=y, iterations=1, converged=True,
         reason="A formula in one step.", seconds=time.perf_counter() - began,
         settings={"method": type(method).__name__, **asdict(method)},
     )  # fmt: skip

@@ -116,7 +116,7 @@ class Course:
             many = "" if len(self.moving) == 1 else f" for {int(self.moving.sum())} of {len(self.moving)} images"
             return (
                 f"Stopped at the limit of {self.limit} iterations with a relative {self.measure} of {change[-1]:.1e}{many}, "
-                f"above the tolerance {self.tolerance:.1e}; raise iterations, or pass start=result.estimate to go on."
+                f"above the tolerance {self.tolerance:.1e}; raise iterations, or start from this estimate to go on."
             )
         if bool(self.fitted.all()):
             return f"The residual came down to {self.discrepancy:g} times the noise after {self.done} iterations."

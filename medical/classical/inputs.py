@@ -11,7 +11,7 @@ from torch import Tensor
 from inverse.operators.base import LinearOperator
 from inverse.operators.precision import lengthened
 
-__all__ = ["Bounds", "Inputs", "check_bounds", "check_positive", "check_weight"]
+__all__ = ["Bounds", "Inputs", "check_bounds", "check_positive", "check_weight", "checked_measurement"]
 
 Bounds = tuple[float, float]
 
@@ -29,18 +29,29 @@ class Inputs:
     def checked(cls, A: LinearOperator, y: Tensor, start: Tensor | None, bounds: Bounds | None = None) -> Inputs:
         """The same, 16-bit numbers in float32; ``start`` None is an image of zeros, brought within ``bounds``.
 
-        Raises ``TypeError`` where A is not linear or y no tensor of floating-point numbers, ``ValueError`` for shapes that
-        do not fit, values that are not finite, and bounds on complex images.
+        Raises what :func:`checked_measurement` raises, and ``ValueError`` for a start that does not fit or is not finite,
+        and for bounds on complex images.
         """
-        if not isinstance(A, LinearOperator):
-            raise TypeError(f"A must be a linear operator, got {A!r}")
-        _check_numbers("y", y)
-        A.check_output(y)
-        y = lengthened(y)
+        y = checked_measurement(A, y)
         b = A.adjoint(y)
         if bounds is not None and b.is_complex():
             raise ValueError(f"bounds {bounds} order real numbers, but the images of {A!r} are complex; leave bounds out")
         return cls(A, y, b, _started(A, b, start, bounds))
+
+
+def checked_measurement(A: LinearOperator, y: Tensor) -> Tensor:
+    """``y``, 16-bit numbers in float32.
+
+    Raises ``TypeError`` where A is not linear or y no tensor of floating-point numbers, ``ValueError`` for shapes that do not
+    fit, an empty batch, and values that are not finite.
+    """
+    if not isinstance(A, LinearOperator):
+        raise TypeError(f"A must be a linear operator, got {A!r}")
+    _check_numbers("y", y)
+    A.check_output(y)
+    if len(y) == 0:
+        raise ValueError(f"y must hold at least one measurement, got a batch of none, {tuple(y.shape)}")
+    return lengthened(y)
 
 
 def _started(A: LinearOperator, b: Tensor, start: Tensor | None, bounds: Bounds | None) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor
@@ -12,7 +13,22 @@ from inverse.operators.solve import inner
 
 __all__ = ["spectral_norm"]
 
-_KNOWN: WeakKeyDictionary[LinearOperator, dict[tuple[object, ...], Tensor]] = WeakKeyDictionary()
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """A norm, and the tensors of the operator that it was worked out for, as they were then."""
+
+    norm: Tensor
+    tensors: tuple[tuple[ref[Tensor], int], ...]
+
+    def holds(self, A: LinearOperator) -> bool:
+        now = _tensors(A)
+        return len(now) == len(self.tensors) and all(
+            old() is t and version == _version(t) for (old, version), t in zip(self.tensors, now, strict=True)
+        )
+
+
+_KNOWN: WeakKeyDictionary[LinearOperator, dict[tuple[object, ...], _Known]] = WeakKeyDictionary()
 
 
 @torch.no_grad()
@@ -37,12 +53,20 @@ def spectral_norm(A: LinearOperator, like: Tensor, *, iterations: int = 20, seed
         A.check_input(x)
     except ValueError:  # it has a mask for every member, and takes them all or none
         x = like
-    state = tuple((id(t), t._version) for t in (*A.parameters(), *A.buffers()))
-    key = (tuple(x.shape), x.dtype, x.device, iterations, seed, state)
+    key = (tuple(x.shape), x.dtype, x.device, iterations, seed)
     known = _KNOWN.setdefault(A, {})
-    if key not in known:
-        known[key] = _lanczos(A, x, iterations, seed)
-    return known[key]
+    if key not in known or not known[key].holds(A):
+        known[key] = _Known(_lanczos(A, x, iterations, seed), tuple((ref(t), _version(t)) for t in _tensors(A)))
+    return known[key].norm
+
+
+def _tensors(A: LinearOperator) -> tuple[Tensor, ...]:
+    return (*A.parameters(), *A.buffers())
+
+
+def _version(t: Tensor) -> int:
+    """How often ``t`` was written to; tensors of inference mode do not count, and cannot be written to outside of it."""
+    return 0 if t.is_inference() else t._version
 
 
 def _lanczos(A: LinearOperator, like: Tensor, iterations: int, seed: int) -> Tensor:

@@ -10,11 +10,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from inverse.golden_section import golden_section
 from inverse.operators.base import LinearOperator
 
 __all__ = ["tune"]
-
-GOLDEN = (math.sqrt(5) - 1) / 2
 
 M = TypeVar("M")
 
@@ -40,19 +39,8 @@ def tune(
         trial: Any = replace(method, weight=math.exp(log_weight))  # type: ignore[type-var]
         return sum(_psnr(trial.reconstruct(A, y).estimate, x) for y, x in zip(measured, images, strict=True))
 
-    left, right = math.log(bounds[0]), math.log(bounds[1])
-    a, b = right - GOLDEN * (right - left), left + GOLDEN * (right - left)
-    at_a, at_b = quality(a), quality(b)
-    for _ in range(evaluations - 2):
-        if at_a > at_b:
-            right, b, at_b = b, a, at_a
-            a = right - GOLDEN * (right - left)
-            at_a = quality(a)
-        else:
-            left, a, at_a = a, b, at_b
-            b = left + GOLDEN * (right - left)
-            at_b = quality(b)
-    return replace(method, weight=math.exp(a if at_a > at_b else b))  # type: ignore[type-var]
+    best = golden_section(quality, math.log(bounds[0]), math.log(bounds[1]), evaluations=evaluations)
+    return replace(method, weight=math.exp(best))  # type: ignore[type-var]
 
 
 def _psnr(estimate: Tensor, truth: Tensor) -> float:

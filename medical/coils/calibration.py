@@ -66,7 +66,10 @@ def calibration_region(kspace: Tensor, width: int | None = None) -> Tensor:
     if width is None:
         widths: Sequence[int] = sampled_centre(kspace)
         if min(widths) == 0:
-            raise ValueError("kspace must be sampled at its centre, index N // 2 of each axis, and is not; shift it there")
+            raise ValueError(
+                "kspace must be sampled at its centre, index N // 2 of each axis, for coil maps, and is not; "
+                "measure central lines (an ACS), or shift k-space there"
+            )
         return _centre(kspace, widths)
     if width < 1:
         raise ValueError(f"the width of the calibration region must be at least 1, got {width}")

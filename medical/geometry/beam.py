@@ -42,7 +42,8 @@ class Beam:
         span = max(self.angles) - min(self.angles)
         if span > TWO_TURNS:
             raise ValueError(
-                f"angles must be in radians, got a range of {span:.6g}, more than two turns; convert degrees by torch.deg2rad"
+                f"angles must be in radians, got a range of {span:.6g}, more than two turns; convert degrees by torch.deg2rad, "
+                f"or take them modulo 2 pi"
             )
 
     def rays(self) -> Rays:

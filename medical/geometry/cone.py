@@ -47,7 +47,7 @@ class ConeBeam(Divergent):
     def helical(
         cls, views: int, detector: Detector, source_distance: float, detector_distance: float, pitch: float, turns: float
     ) -> Self:
-        """``views`` equal steps over ``turns`` turns, the middle view at height 0."""
+        """``views`` equal steps over ``turns`` turns; angle and height are 0 in the middle of the scan."""
         half = math.pi * turns
         return cls(uniform(views, -half, half), detector, source_distance, detector_distance, pitch)
 

@@ -22,7 +22,7 @@ def uniform(views: int, start: float = 0.0, stop: float = math.pi) -> tuple[floa
 def whole_numbers(name: str, values: int | Sequence[int]) -> tuple[int, ...]:
     """``values`` as a tuple of whole numbers, each at least 1."""
     given = tuple(values) if isinstance(values, Iterable) else (values,)
-    if not given or any(isinstance(n, bool) or int(n) != n or n < 1 for n in given):
+    if not given or any(isinstance(n, (bool, str)) or not float(n).is_integer() or n < 1 for n in given):
         raise ValueError(f"{name} must hold whole numbers, at least 1, got {values}")
     return tuple(int(n) for n in given)
 

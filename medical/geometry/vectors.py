@@ -56,6 +56,10 @@ class VectorBeam:
         object.__setattr__(self, "detector", Detector.of(self.detector))
         if self.detector.curved:
             raise ValueError("detector of a vector beam must be flat, got curved=True")
+        for k, (source, centre) in enumerate(zip(self.sources, self.centres, strict=True)):
+            if not any(source) if self.parallel else source == centre:
+                wanted = "directions other than zero" if self.parallel else "points off the detector's middle"
+                raise ValueError(f"sources must be {wanted}, got {source} in view {k}; it has no rays")
 
     @classmethod
     def of(cls, beam: Beam) -> VectorBeam:

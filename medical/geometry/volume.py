@@ -75,6 +75,11 @@ class Volume:
         (cy, cx), (ly, lx) = self.centre[-2:], self.extent[-2:]  # type: ignore[index]
         return math.hypot(ly / 2 + abs(cy), lx / 2 + abs(cx))
 
+    def holds(self, point: Sequence[float]) -> bool:
+        """Whether ``point`` (x, y, z) lies within the grid or on its edge; z counts for blocks only."""
+        sides = zip(reversed(self.extent), reversed(self.centre), point, strict=False)  # type: ignore[arg-type]
+        return all(abs(p - c) <= side / 2 for side, c, p in sides)
+
     def axis(self, axis: int) -> Tensor:
         """Coordinates of the voxels' middles along ``axis`` (-1 is x, -2 y, -3 z), float64."""
         n, h, c = self.shape[axis], self.spacing[axis], self.centre[axis]  # type: ignore[index]

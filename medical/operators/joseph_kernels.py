@@ -1,7 +1,8 @@
 """Joseph's method on the CPU, slices: compiled loops over rays and planes.
 
 A slice is padded by two pixels on either side of the minor axis, so that a ray's two neighbours always exist. Planes are
-taken in blocks: within a block the position is counted from its first plane, which keeps float32 exact to 4e-6 pixels.
+taken in blocks, the same ones for all rays and threads: within a block the position is counted from the first plane that
+the ray meets, which keeps float32 exact to 1e-5 pixels.
 ``lanes`` slices may lie side by side in memory; their weights are then worked out once for all of them.
 """
 
@@ -27,13 +28,14 @@ def forward_slice(image: np.ndarray, width: int, line: tuple[np.ndarray, ...], b
     for k in range(begin, end):
         total = real(0)
         step = real(slope[k])
-        for block in range(first[k], last[k], BLOCK):
-            at = intercept[k] + slope[k] * block
+        for block in range(first[k] // BLOCK * BLOCK, last[k], BLOCK):
+            low = max(first[k], block)
+            at = intercept[k] + slope[k] * low
             whole = np.floor(at)
             start = real(at - whole + SHIFT)
             corner = np.int64(whole) - SHIFT + MARGIN
-            for i in range(block, min(block + BLOCK, last[k])):
-                p = start + step * real(i - block)
+            for i in range(low, min(block + BLOCK, last[k])):
+                p = start + step * real(i - low)
                 q = np.int32(p)
                 f = p - real(q)
                 o = _whole(i * width + corner + q)
@@ -52,13 +54,14 @@ def adjoint_slice(
     for k in range(index.size):
         value = sinogram[index[k]] * real(weight[k])
         step = real(slope[k])
-        for block in range(max(first[k], begin), min(last[k], end), BLOCK):
-            at = intercept[k] + slope[k] * block
+        for block in range(max(first[k] // BLOCK * BLOCK, begin), min(last[k], end), BLOCK):
+            low = max(first[k], block)
+            at = intercept[k] + slope[k] * low
             whole = np.floor(at)
             start = real(at - whole + SHIFT)
             corner = np.int64(whole) - SHIFT + MARGIN
-            for i in range(block, min(block + BLOCK, last[k], end)):
-                p = start + step * real(i - block)
+            for i in range(low, min(block + BLOCK, last[k], end)):
+                p = start + step * real(i - low)
                 q = np.int32(p)
                 far = (p - real(q)) * value
                 o = _whole(i * width + corner + q)

@@ -62,6 +62,8 @@ class TorchJoseph:
 
     def forward(self, x: Tensor) -> Tensor:
         """``A x`` for each of the N grids."""
+        if not len(x):
+            return x.new_zeros(0, *self.data)
         out = x.new_zeros(math.prod(self.data), len(x))
         for axis in range(len(self.size)):
             voxels = _major_first(x, axis)
@@ -76,6 +78,8 @@ class TorchJoseph:
     def adjoint(self, y: Tensor) -> Tensor:
         """``A^T y`` for each of the N sets of data."""
         out = y.new_zeros(len(y), *self.size)
+        if not len(y):
+            return out
         values = y.reshape(len(y), -1).T
         for axis in range(len(self.size)):
             voxels = torch.zeros_like(_major_first(out, axis))
@@ -90,7 +94,7 @@ class TorchJoseph:
     def _walks(self, axis: int, grids: int) -> Iterator[Walk]:
         """The rays that follow ``axis``, in blocks; 0, 1 and 2 are x, y and z."""
         planes, count = self.size[-1 - axis], math.prod(self._rays)
-        block = max(1, SAMPLES // (planes * max(grids, 1)))
+        block = max(1, SAMPLES // (planes * grids))
         minors = [m for m in reversed(range(len(self.size))) if m != axis]
         for begin in range(0, count, block):
             index = torch.arange(begin, min(begin + block, count), device=self._v.device)

@@ -94,7 +94,7 @@ class SliceTriton:
         used = [each for each in lines(volume, rays) if (each.first < each.last).any()]
         self.parts = [Along(each, volume.shape[1 - each.major], self.data[1], device) for each in used]
         entries = max((self.size[0] + 2 * PAD) * (self.size[1] + 2 * PAD), self.data[0] * self.data[1])
-        self.most = min(LANES, max(1, MOST // entries))
+        self.most = _most_lanes(entries)
 
     def forward(self, x: Tensor) -> Tensor:
         """``A x`` for each of the N slices."""
@@ -132,9 +132,8 @@ class Along:
         self.major, self.planes, self.device = each.major, planes, device
         self.finder = find_rays(each, planes, columns)
         self.lines = [torch.from_numpy(t) for t in (each.intercept, each.slope, each.weight, each.first, each.last, each.index)]
-        self.patches = _patches(self.lines[5], columns)[
-            torch.from_numpy(each.first < each.last)[_patches(self.lines[5], columns)]
-        ]
+        patches = _patches(self.lines[5], columns)
+        self.patches = patches[torch.from_numpy(each.first < each.last)[patches]]
         self._tables: dict[tuple[str, torch.dtype], tuple[Tensor, ...]] = {}
 
     def forward(self, image: Tensor, sinograms: Tensor, many: bool) -> None:
@@ -185,6 +184,12 @@ class Along:
 def fixed_point(positions: Tensor, dtype: torch.dtype) -> Tensor:
     """``positions`` as the kernels take them, 64 bits of which ``BITS`` come after the point."""
     return (positions * 2.0 ** BITS[dtype]).round().long()
+
+
+def _most_lanes(entries: int) -> int:
+    """How many slices of so many ``entries`` go at a time: filled up to whole accesses, 32 bits still count them."""
+    most = MOST // entries
+    return min(LANES, most // WHOLE * WHOLE or min(max(1, most), FEWEST - 1))
 
 
 def _patches(index: Tensor, columns: int) -> Tensor:

@@ -11,7 +11,7 @@ from numba import njit
 
 __all__ = ["MARGIN", "MINORS", "SHIFT", "adjoint_volume", "axes_used", "forward_volume"]
 
-BLOCK = 32  # planes a block: positions are counted from its first plane
+BLOCK = 32  # planes a block, of the same ones for all rays and threads: positions are counted from its first plane
 MARGIN = 2  # voxels of padding
 SHIFT = 64  # keeps positions within a block positive; a whole number of voxels, at least BLOCK
 MINORS = ((1, 2), (0, 2), (1, 0))
@@ -101,13 +101,14 @@ def forward_volume(
                 at = (view, row, column)
                 first, last, weight = _setup(table, at, axis, minors, size, (0, shape[0]), o, d)
                 total, s0, s1 = real(0), real(d[0]), real(d[1])
-                for block in range(first, last, BLOCK):
-                    at0, at1 = o[0] + d[0] * block, o[1] + d[1] * block
+                for block in range(first // BLOCK * BLOCK, last, BLOCK):
+                    start = max(first, block)
+                    at0, at1 = o[0] + d[0] * start, o[1] + d[1] * start
                     w0, w1 = np.floor(at0), np.floor(at1)
                     b0, b1 = real(at0 - w0 + SHIFT), real(at1 - w1 + SHIFT)
                     corner = (np.int64(w0) - SHIFT + MARGIN) * shape[2] + np.int64(w1) - SHIFT + MARGIN
-                    for i in range(block, min(block + BLOCK, last)):
-                        p0, p1 = b0 + s0 * real(i - block), b1 + s1 * real(i - block)
+                    for i in range(start, min(block + BLOCK, last)):
+                        p0, p1 = b0 + s0 * real(i - start), b1 + s1 * real(i - start)
                         q0, q1 = np.int32(p0), np.int32(p1)
                         f0, f1 = p0 - real(q0), p1 - real(q1)
                         k = _whole(i * shape[1] * shape[2] + corner + q0 * shape[2] + q1)
@@ -135,13 +136,14 @@ def adjoint_volume(
                 if first >= last:
                     continue
                 value, s0, s1 = data[view, row, column] * real(weight), real(d[0]), real(d[1])
-                for block in range(first, last, BLOCK):
-                    at0, at1 = o[0] + d[0] * block, o[1] + d[1] * block
+                for block in range(first // BLOCK * BLOCK, last, BLOCK):
+                    start = max(first, block)
+                    at0, at1 = o[0] + d[0] * start, o[1] + d[1] * start
                     w0, w1 = np.floor(at0), np.floor(at1)
                     b0, b1 = real(at0 - w0 + SHIFT), real(at1 - w1 + SHIFT)
                     corner = (np.int64(w0) - SHIFT + MARGIN) * shape[2] + np.int64(w1) - SHIFT + MARGIN
-                    for i in range(block, min(block + BLOCK, last)):
-                        p0, p1 = b0 + s0 * real(i - block), b1 + s1 * real(i - block)
+                    for i in range(start, min(block + BLOCK, last)):
+                        p0, p1 = b0 + s0 * real(i - start), b1 + s1 * real(i - start)
                         q0, q1 = np.int32(p0), np.int32(p1)
                         f0, f1 = p0 - real(q0), p1 - real(q1)
                         k = _whole(i * shape[1] * shape[2] + corner + q0 * shape[2] + q1)

@@ -51,7 +51,7 @@ class VolumeTriton:
         for data, volume in zip(y.contiguous(), out, strict=True):
             for axis in self.axes:
                 target = volume.permute(_order(axis))
-                copy = F.pad(torch.zeros_like(target), (PAD,) * 4).contiguous()
+                copy = target.new_zeros([n + 2 * PAD * (k > 0) for k, n in enumerate(target.shape)])
                 self._launch(SCATTER, copy, data, axis)
                 target += copy[:, PAD:-PAD, PAD:-PAD]
         return out
@@ -77,4 +77,5 @@ def _followed(inside: Rays, axis: int) -> bool:
     ends = inside.direction[:, :, None] + v[:, None] * inside.direction_step[:, None, None]
     most = ends.abs().amax(2)
     least = torch.where(ends.prod(2) <= 0, 0.0, ends.abs().amin(2))
-    return bool((most[..., axis, None] >= least[..., list(MINORS[axis])]).all(-1).any())
+    rounded = most[..., axis, None] * (1 + 1e-9)  # kernels fuse what is added here, so that ties may fall otherwise
+    return bool((rounded >= least[..., list(MINORS[axis])]).all(-1).any())

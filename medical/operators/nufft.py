@@ -18,6 +18,7 @@ from inverse.operators.noise import Noise
 from medical.operators.batched import batched
 from medical.operators.complex_buffers import kept_complex
 from medical.operators.kaiser_bessel import KaiserBessel
+from medical.operators.maps import checked_maps
 from medical.operators.toeplitz import Toeplitz
 from medical.sampling.trajectories import check_trajectory
 
@@ -116,7 +117,7 @@ class NUFFT(LinearOperator):
             raise ValueError(f"shape must be (H, W) or (D, H, W) with sides of at least 1, got {shape}")
         if backend not in ("auto", "finufft", "torch"):
             raise ValueError(f'backend must be "auto", "finufft" or "torch", got {backend!r}')
-        maps = None if maps is None else _check_maps(maps, shape)
+        maps = None if maps is None else checked_maps(maps, len(shape), shape)
         super().__init__((1 if maps is None else len(maps), *shape), noise)
         self.shape, self.backend = shape, backend
         self.trajectory = check_trajectory(trajectory, len(shape))
@@ -138,7 +139,7 @@ class NUFFT(LinearOperator):
 
         def sums(images: Tensor) -> Tensor:
             transform = self.transform(images.device, images.real.dtype)
-            return torch.stack([transform.forward(each) for each in images])
+            return _each(transform.forward, images, (images.shape[1], len(self.trajectory)))
 
         return self.scale * batched(sums, coils)
 
@@ -147,7 +148,7 @@ class NUFFT(LinearOperator):
 
         def sums(samplings: Tensor) -> Tensor:
             transform = self.transform(samplings.device, samplings.real.dtype)
-            return torch.stack([transform.adjoint(each) for each in samplings])
+            return _each(transform.adjoint, samplings, (samplings.shape[1], *self.shape))
 
         coils = self.scale * batched(sums, y)
         return coils if self.maps is None else (self.maps.to(y.dtype).conj() * coils[:, None]).sum(2)
@@ -195,12 +196,6 @@ class NUFFT(LinearOperator):
         return f"{super().extra_repr()}, points={len(self.trajectory)}{coils}"
 
 
-def _check_maps(maps: Tensor, shape: Shape) -> Tensor:
-    """The maps as (M, C, ...), complex."""
-    if maps.ndim not in (len(shape) + 1, len(shape) + 2) or tuple(maps.shape[-len(shape) :]) != shape or 0 in maps.shape:
-        sides = ", ".join(map(str, shape))
-        raise ValueError(f"maps must have shape (C, {sides}) or (M, C, {sides}), got {tuple(maps.shape)}; resize the maps")
-    if not (maps.is_floating_point() or maps.is_complex()) or not bool(torch.isfinite(maps).all()):
-        raise ValueError(f"maps must be finite and complex or real, got {maps.dtype}; set them to 0 outside the object")
-    maps = maps.to(maps.dtype.to_complex())
-    return maps if maps.ndim == len(shape) + 2 else maps[None]
+def _each(f: Callable[[Tensor], Tensor], batch: Tensor, shape: Shape) -> Tensor:
+    """``f`` of each member, which has the ``shape``; torch stacks no empty batch."""
+    return torch.stack([f(member) for member in batch]) if len(batch) else batch.new_zeros(0, *shape)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -83,7 +84,9 @@ class Projector(LinearOperator):
 
     def _run(self, method: str, t: Tensor) -> Tensor:
         if t.dtype not in (torch.float32, torch.float64):
-            raise TypeError(f"{self!r} takes float32 and float64, got {t.dtype}; project real and imaginary part apart")
+            raise TypeError(
+                f"{self!r} takes float32 and float64, got {t.dtype}; convert it, or project real and imaginary part apart"
+            )
 
         def project(plain: Tensor) -> Tensor:  # the kernel is made in here, where torch's transforms do not wrap its tables
             return getattr(self._kernel(plain.device), method)(plain)
@@ -110,7 +113,9 @@ class Projector(LinearOperator):
         return {**super().__getstate__(), "_kernels": {}}  # tables are quickly made and large
 
     def __deepcopy__(self, memo: dict[int, object]) -> Projector:
-        return Projector(self.volume, self.beam, model=self.model, noise=self.noise, truncated=True)
+        other = Projector(self.volume, self.beam, model=self.model, noise=self.noise, truncated=True)
+        other._kernels = self._kernels  # never changed once made
+        return other
 
     def extra_repr(self) -> str:
         voxel = "x".join(f"{h:g}" for h in self.volume.spacing)
@@ -131,6 +136,13 @@ def _check_source(volume: Volume, beam: Beam | VectorBeam) -> None:
         and any(z for _, _, z in (*beam.sources, *beam.centres, *beam.columns))
     ):
         raise ValueError("beam must lie in the plane z = 0 for a picture, got vectors that leave it; use a volume")
+    if isinstance(beam, VectorBeam) and beam.divergent:
+        inside = [k for k, source in enumerate(beam.sources) if volume.holds(source)]
+        if inside:
+            raise ValueError(
+                f"sources must lie outside the grid, got {beam.sources[inside[0]]} in view {inside[0]}; the source would pass "
+                f"through the object"
+            )
 
 
 def _check_coverage(volume: Volume, beam: Beam | VectorBeam) -> None:
@@ -154,7 +166,7 @@ def _joseph(volume: Volume, beam: Beam | VectorBeam, device: torch.device) -> Ke
 
 def _joseph_kernel(volume: Volume, rays: Rays, device: torch.device) -> Kernel:
     """Joseph's method as it is computed on ``device``."""
-    if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+    if device.type == "cuda" and _triton_loads():
         from medical.operators.joseph_triton import TritonJoseph
 
         return TritonJoseph(volume, rays, device)
@@ -170,6 +182,23 @@ def _joseph_kernel(volume: Volume, rays: Rays, device: torch.device) -> Kernel:
     from medical.operators.joseph_volume_cpu import VolumeJoseph
 
     return VolumeJoseph(volume, rays)
+
+
+@cache
+def _triton_loads() -> bool:
+    """Whether Triton can be imported; a warning where it is installed and cannot."""
+    try:
+        import triton  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name == "triton":
+            return False
+        broken: ImportError = error
+    except ImportError as error:
+        broken = error
+    else:
+        return True
+    warnings.warn(f"Triton does not load ({broken}); projecting by plain torch, which is slower", stacklevel=2)
+    return False
 
 
 def _slicewise(volume: Volume, beam: Beam | VectorBeam) -> bool:

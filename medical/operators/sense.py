@@ -14,9 +14,9 @@ from torch import Tensor
 
 from inverse.operators.base import LinearOperator, Shape
 from inverse.operators.noise import Noise
-from inverse.operators.precision import lengthened
 from medical.operators.centred import centring_phases
 from medical.operators.complex_buffers import kept_complex
+from medical.operators.maps import checked_maps
 
 __all__ = ["Sense"]
 
@@ -57,7 +57,7 @@ class Sense(LinearOperator):
     ) -> None:
         if dims not in (2, 3):
             raise ValueError(f"dims must be 2, for maps (C, H, W), or 3, for maps (C, D, H, W), got {dims!r}")
-        maps = _checked_maps(maps, dims)
+        maps = checked_maps(maps, dims)
         super().__init__((maps.shape[0], *maps.shape[2:]), noise)
         self.dims, self.legacy_fft = dims, legacy_fft
         self.register_buffer("maps", maps)
@@ -109,14 +109,15 @@ class Sense(LinearOperator):
         z = S[0] * x[:, :1]
         for m in range(1, len(S)):
             z = torch.addcmul(z, S[m], x[:, m : m + 1])
-        return torch.fft.fftn(z, dim=self._axes).mul_(after)
+        return (torch.fft.fftn(z, dim=self._axes) if len(z) else z).mul_(after)  # torch transforms no empty batch
 
     def _adjoint(self, y: Tensor) -> Tensor:
         S, before, after = self._tables(y)
         before, after = before.conj(), after.conj().resolve_conj()
         x = torch.zeros((), dtype=S.dtype, device=S.device)
         for c in range(S.shape[1]):  # one coil at a time stays in the cache
-            z = torch.fft.ifftn(after * y[:, c : c + 1], dim=self._axes, norm="forward")
+            z = after * y[:, c : c + 1]
+            z = torch.fft.ifftn(z, dim=self._axes, norm="forward") if len(z) else z
             x = torch.addcmul(x, S[:, c].conj(), z)
         return before * x
 
@@ -173,20 +174,6 @@ class Sense(LinearOperator):
         return text + (", legacy_fft=True" if self.legacy_fft else "")
 
 
-def _checked_maps(maps: Tensor, dims: int) -> Tensor:
-    """The maps as (M, C, ...), complex."""
-    wanted = "(C, H, W) or (M, C, H, W)" if dims == 2 else "(C, D, H, W) or (M, C, D, H, W)"
-    if maps.ndim not in (dims + 1, dims + 2) or maps.numel() == 0:
-        raise ValueError(f"maps must have shape {wanted} with dims={dims}, got {tuple(maps.shape)}")
-    if not (maps.is_complex() or maps.is_floating_point()):
-        raise ValueError(f"maps must be complex or floating point, got {maps.dtype}; convert them")
-    if not bool(maps.isfinite().all()):
-        raise ValueError("maps must be finite, got nan or inf; where no coil sees anything they are zero")
-    maps = lengthened(maps).resolve_conj()
-    maps = maps.to(maps.dtype.to_complex())
-    return maps if maps.ndim == dims + 2 else maps[None]
-
-
 def _checked_mask(mask: Tensor | None, shape: Shape) -> Tensor:
     """The mask as (1, 1, ...) or (B, 1, ...), bool; an axis of one spreads."""
     dims = len(shape)
@@ -194,7 +181,7 @@ def _checked_mask(mask: Tensor | None, shape: Shape) -> Tensor:
         return torch.ones(1, 1, *[1] * dims, dtype=torch.bool)
     sides = tuple(mask.shape[-dims:])
     fits = 1 <= mask.ndim <= dims + 2 and all(m in (1, n) for m, n in zip(sides[::-1], shape[::-1], strict=False))
-    if not fits or (mask.ndim > dims and mask.shape[-dims - 1] != 1):
+    if not fits or len(mask) == 0 or (mask.ndim > dims and mask.shape[-dims - 1] != 1):
         pixels = ", ".join(map(str, shape))
         raise ValueError(
             f"mask must have shape ({pixels}) or, for each batch member its own, (B, 1, {pixels}), a side of one "

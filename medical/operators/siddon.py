@@ -16,7 +16,8 @@ __all__ = ["Siddon"]
 class Siddon:
     """Line integrals of voxels that are constant inside (Siddon 1985), on the CPU; grids (N, ...) side by side.
 
-    A ray that runs along the face between two voxels belongs to the one at the larger coordinate.
+    A ray that runs exactly along the face between two voxels belongs to the one at the larger coordinate. The cosine of pi / 2
+    is no exact zero: such a ray slips from one to the other on its way.
     """
 
     def __init__(self, volume: Volume, rays: Rays) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -24,9 +25,9 @@ def share_out(work: Callable[[int, int], None], count: int, *, grain: int = 1) -
         return
     size = max(1, -(-count // (SMALL * threads * grain))) * grain
     bounds = [(begin, min(begin + size, count)) for begin in range(0, count, size)]
-    list(_pool(threads).map(lambda bound: work(*bound), bounds))
+    list(_pool(threads, os.getpid()).map(lambda bound: work(*bound), bounds))
 
 
 @lru_cache(maxsize=4)
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:  # a forked process has none of its parent's threads
     return ThreadPoolExecutor(threads, thread_name_prefix="projector")

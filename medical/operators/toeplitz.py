@@ -53,6 +53,8 @@ class Toeplitz(LinearOperator):
     def _apply_operator(self, x: Tensor) -> Tensor:
         x = x.to(x.dtype.to_complex())
         spectrum = self.spectrum.to(x.real.dtype)
+        if len(x) == 0:
+            return x
         if self.maps is None:
             return torch.stack([self._convolve(image, spectrum) for image in x])
         S = self.maps.to(x.dtype)

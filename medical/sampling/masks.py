@@ -12,6 +12,7 @@ exactly. Only ``equispaced(..., whole=True)`` differs.
 from __future__ import annotations
 
 import math
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ def equispaced(
     if axis is None:
         raise ValueError("axis must be 0 to choose rows or 1 to choose columns, got None; only the random masks have points")
     n, total, centre = _budget(shape, acceleration, acs, axis)
-    if not isinstance(offset, int) or not 0 <= offset < acceleration:
+    if not isinstance(offset, Integral) or not 0 <= offset < acceleration:
         raise ValueError(f"offset must be a whole number in [0, {acceleration:g}), below the acceleration, got {offset}")
     mask = centre.flatten().clone()
     if whole:
@@ -104,8 +105,8 @@ def poisson_disc(
     order = torch.randperm(centre.numel(), generator=torch.Generator().manual_seed(seed))
     darts = _Darts(centre, 1 + decay * _radius(centre.shape), order)
     low, high = 0.0, 2.0
-    while int(darts.thrown(high, total).sum()) >= total and int(centre.sum()) < total:
-        low, high = high, 2 * high
+    while high <= sum(centre.shape) and int(darts.thrown(high, total).sum()) >= total and int(centre.sum()) < total:
+        low, high = high, 2 * high  # beyond the sides, a single dart closes all of k-space
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if int(darts.thrown(middle, total).sum()) >= total else (low, middle)
@@ -197,9 +198,10 @@ def _budget(shape: Shape, acceleration: float, acs: Size, axis: int | None) -> t
 
 def _centre(shape: Shape, acs: Size, axis: int | None) -> Tensor:
     """The ACS: the central lines or the central rectangle."""
-    if isinstance(acs, int):
+    if isinstance(acs, Integral):
+        acs = int(acs)
         sides = (acs, acs) if axis is None else (acs, 1) if axis == 0 else (1, acs)
-    elif axis is None and len(acs) == 2:
+    elif axis is None and isinstance(acs, tuple) and len(acs) == 2:
         sides = (acs[0], acs[1])
     else:
         raise ValueError(f"acs must be a number of lines, or for points a number or (rows, columns), got {acs!r}")

@@ -7,6 +7,7 @@ the rows of the image (in 3D: along the slices). Its points come interleave by i
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -108,5 +109,5 @@ def _along(direction: Tensor, samples: int) -> Tensor:
 
 def _check_count(**counts: int) -> None:
     for name, count in counts.items():
-        if not isinstance(count, int) or count < 1:
+        if not isinstance(count, Integral) or count < 1:
             raise ValueError(f"{name} must be a positive integer, got {count!r}")

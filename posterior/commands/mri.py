@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,15 +70,19 @@ def simulate(
     *,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="fastMRI file to write, .h5.")],
     coils: Annotated[int | None, typer.Option(min=1, max=128, help="Around a picture; default 8. K-space has its own.")] = None,
-    acceleration: Annotated[float, typer.Option(min=1.0, max=100.0, help="A full measurement over what is measured.")] = 4.0,
+    acceleration: Annotated[
+        float, typer.Option(min=1.0, max=100.0, help="A full measurement over what is measured, --acs and all.")
+    ] = 4.0,
     mask: Annotated[
         Mask,
         typer.Option(
             help="Columns: equispaced, uniform, gaussian. Points: variable-density, poisson. Off the grid: radial, spiral."
         ),
     ] = Mask.equispaced,
-    acs: Annotated[int, typer.Option(min=0, max=1024, help="Central lines, or points a side, that are always measured.")] = 24,
-    noise: Annotated[float, typer.Option(min=0.0, max=10.0, help="Standard deviation; the brightest pixel is 1.")] = 0.0,
+    acs: Annotated[int, typer.Option(min=0, max=1024, help="Central lines, or points a side, for the coil maps.")] = 24,
+    noise: Annotated[
+        float, typer.Option(min=0.0, max=10.0, help="Standard deviation of each part of a sample; the brightest pixel is 1.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same mask and noise.")] = 0,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -124,6 +129,7 @@ def reconstruct(
 ) -> None:
     """Reconstruct k-space slice by slice; noise is whitened where the file has a noise measurement."""
     from posterior import mri
+    from posterior.methods import plain
     from posterior.progress import Meter
 
     chosen = {"repetition": repetition, "contrast": contrast, "slice": slab}
@@ -135,7 +141,7 @@ def reconstruct(
     with Meter("mri reconstruct") as meter:
         done = mri.reconstruct(kspace, out, settings, device=device, progress=meter, **outputs)  # type: ignore[arg-type]
     if as_json:
-        typer.echo(json.dumps({"command": "mri reconstruct", **dataclasses.asdict(done)}, default=str))
+        typer.echo(json.dumps({"command": "mri reconstruct", **plain(dataclasses.asdict(done))}, default=str))
     else:
         _print(done)
 
@@ -147,9 +153,10 @@ def _print(done: Reconstructed) -> None:
         typer.echo(f"slice {number}: {seconds:.2f} s, {done.iterations[number]} iterations{close}")
     shape, voxel = " x ".join(map(str, done.shape)), " x ".join(f"{h:.4g}" for h in done.voxel)
     coils = f"{done.coils[0]} coils" + (f" as {done.coils[1]}" if done.coils[1] != done.coils[0] else "")
-    mean = "" if done.psnr is None else f", PSNR {sum(done.psnr) / len(done.psnr):.2f} dB"
-    mean += "" if done.ssim is None else f", SSIM {sum(done.ssim) / len(done.ssim):.4f}"
+    counted = [n for n, value in enumerate(done.psnr or ()) if math.isfinite(value)]  # empty slices are left out
+    mean = "" if done.psnr is None or not counted else f", PSNR {sum(done.psnr[n] for n in counted) / len(counted):.2f} dB"
+    mean += "" if done.ssim is None or not counted else f", SSIM {sum(done.ssim[n] for n in counted) / len(counted):.4f}"
     against = " against the file's root sum of squares of all coils" if done.psnr is not None else ""
     typer.echo(f"{done.output}: {shape}, voxel {voxel}, {coils}, {done.method}, {sum(done.seconds):.1f} s{mean}{against}")
-    for reason in sorted(set(done.reasons)):
-        typer.echo(f"note: {reason}", err=True)
+    if done.reasons:
+        typer.echo(f"note: {len(done.reasons)} of {len(done.seconds)} slices did not converge. {done.reasons[0]}", err=True)

@@ -75,6 +75,16 @@ def test_readings_below_the_floor_are_raised_and_counted():
     assert line_integrals(counts, 1100.0, 100.0, minimum=0.25).clamped == 2
 
 
+def test_whole_numbers_neither_wrap_around_nor_truncate():
+    counts, dark = torch.tensor([5, 100], dtype=torch.uint8), torch.tensor([10, 10], dtype=torch.uint8)
+    back = line_integrals(counts, torch.tensor([200, 200], dtype=torch.uint8), dark)
+    assert back.clamped == 1
+    torch.testing.assert_close(back.values, torch.tensor([math.log(190), math.log(190 / 90)]))
+    back = line_integrals(counts.int(), torch.tensor([200.7, 200.7]), dark.int())
+    torch.testing.assert_close(back.values[1:], torch.tensor([math.log(190.7 / 90)]))
+    torch.testing.assert_close(log_weights(counts, dark), torch.tensor([0.0, 81.0]))
+
+
 def test_counts_have_the_mean_and_variance_of_their_model():
     p, beam = torch.full((MANY,), 1.5, dtype=torch.float64), Transmission(5000.0, dark=40.0, readout=12.0)
     counts = beam.sample(p, seed=3)

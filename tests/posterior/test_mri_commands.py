@@ -389,3 +389,69 @@ def test_bad_input_is_one_line_and_writes_nothing(place, args, line):
     before = {p: p.read_bytes() for p in place.rglob("*") if p.is_file()}
     assert_one_error_line(run("mri", *args.split(" ")), line)
     assert {p: p.read_bytes() for p in place.rglob("*") if p.is_file()} == before
+
+
+def with_an_empty_slice():
+    values = np.concatenate([picture(), np.zeros((*SHAPE[:2], 1), np.float32)], 2)
+    nib.save(nib.Nifti1Image(values, affine()), "scan.nii.gz")
+
+
+@pytest.mark.parametrize("mask", ["equispaced", "radial"])
+def test_an_empty_slice_stays_empty(place, mask):
+    """Volumes often end in slices of zeros, which no coil map can be made from."""
+    with_an_empty_slice()
+    simulated("--mask", mask, "--acceleration", 2, "--acs", 12, "--coils", 4)
+    done = reconstructed("--sets", 2, "--complex", "x.npz")
+    assert done["shape"] == [3, 52, 44]
+    assert done["iterations"][2] == 0 < done["iterations"][1]
+    assert done["psnr"][2] is None  # infinite, which JSON has not
+    assert not nib.load("x.nii.gz").get_fdata()[:, :, 2].any()
+    assert np.load("x.npz")["image"].shape == (3, 2, 52, 44)
+    last = ok("mri", "reconstruct", "k.h5", "-o", "x.nii.gz", "--overwrite").splitlines()[-1]
+    assert "inf" not in last
+
+
+def test_an_empty_slice_is_measured_with_its_noise(place):
+    with_an_empty_slice()
+    simulated("--acceleration", 2, "--acs", 12, "--coils", 4, "--noise", 0.02)
+    data = read_fastmri("k.h5")
+    parts = torch.view_as_real(data.kspace[2][:, :, data.mask])
+    assert float(parts.std()) == pytest.approx(0.02 * 300, rel=0.05)
+    assert not bool(data.kspace[..., ~data.mask].any())
+    assert reconstructed()["shape"] == [3, 52, 44]
+
+
+def test_noise_adds_up(place):
+    simulated("--acceleration", 1, "--noise", 0.04, "--coils", 4)
+    ok("mri", "simulate", "k.h5", "-o", "k2.h5", "--acceleration", 1, "--noise", 0.03, "--seed", 1)
+    assert read_fastmri("k2.h5").attributes["noise_sigma"] == pytest.approx(0.05 * 300)
+    measured(place / "full.h5")
+    ok("mri", "simulate", "full.h5", "-o", "k3.h5", "--acceleration", 2, "--acs", 8, "--noise", 0.03)
+    assert "noise_sigma" not in read_fastmri("k3.h5").attributes  # what the scanner added is not known
+
+
+def test_what_is_wrong_with_a_slice_says_which(place):
+    simulated("--acceleration", 4, "--acs", 0, "--coils", 4)
+    for maps in ("espirit", "lowres"):
+        refused = run("mri", "reconstruct", "k.h5", "-o", "x.nii", "--maps", maps)
+        assert_one_error_line(refused, "k.h5, slice 0: kspace must be sampled at its centre")
+    assert not (place / "x.nii").exists()
+
+
+def test_one_of_several_contrasts_along_a_trajectory(place):
+    k = radial(6, 16).view(6, 16, 2)
+    cycles = (k.flip(-1) / (2 * np.pi)).numpy()
+    space = Space(matrix=(8, 8, 1), fov=(8.0, 8.0, 1.0))
+    samples = np.random.default_rng(0).standard_normal((6, 2, 16)).astype(np.complex64)
+    rows = [readout(samples[i], traj=cycles[i], contrast=c) for c in range(2) for i in range(6)]
+    write("raw.h5", rows, Header(encoded=space, recon=space, coils=2, trajectory="radial").to_xml())
+    assert_one_error_line(run("mri", "reconstruct", "raw.h5", "-o", "x.nii"), "has contrasts [0, 1]; choose one by --contrast")
+    assert open_kspace(place / "raw.h5", only={"contrast": 1}).read(0).kspace.shape == (2, 96)
+
+
+def test_slices_that_did_not_converge_share_a_note(place):
+    simulated("--acceleration", 2, "--acs", 12, "--coils", 4, "--noise", 0.01)
+    result = run("mri", "reconstruct", "k.h5", "-o", "x.nii", "--iterations", 2)
+    assert result.exit_code == 0
+    assert result.stderr.count("note: ") == 1
+    assert "note: 2 of 2 slices did not converge. Stopped at the limit of 2 iterations" in result.stderr

@@ -132,6 +132,7 @@ def test_batches_and_precision(make):
     single = fbp(y.float(), volume, beam)
     assert single.dtype == torch.float32
     assert (single - image).abs().max() < 2e-6 * image.abs().max()
+    assert fbp(y[:0], volume, beam).shape == (0, 1, 24, 27)
 
 
 def test_blocks_of_views(monkeypatch):

@@ -102,6 +102,15 @@ def test_gradient(curved, pitch):
     assert torch.autograd.gradcheck(lambda y: fdk(y, Volume((2, 2, 3), 5.0), beam), y, fast_mode=True)
 
 
+def test_a_gradient_takes_as_many_views_at_a_time_as_all_slices_allow(monkeypatch):
+    beam, volume, views = ConeBeam(uniform(12, 0.0, TURN), Detector((8, 8), 3.0), DSO, DOD), Volume((5, 4, 3), 2.0), []
+    gather = Pixels.gather
+    monkeypatch.setattr("medical.analytic.pixels.CHUNK", 2 * math.prod(volume.shape))
+    monkeypatch.setattr(Pixels, "gather", lambda self, q: views.append(len(self.views)) or gather(self, q))
+    fdk(torch.rand(1, 1, *beam.shape, requires_grad=True), volume, beam).sum().backward()
+    assert views == [2] * 6
+
+
 @pytest.mark.parametrize(
     ("beam", "options", "error", "message"),
     [

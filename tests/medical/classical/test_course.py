@@ -28,6 +28,8 @@ def test_input_is_checked_before_any_work(method):
         method.reconstruct(A, spoilt)
     with pytest.raises(ValueError, match="y must have shape"):
         method.reconstruct(A, y[..., 1:])
+    with pytest.raises(ValueError, match="y must hold at least one measurement"):
+        method.reconstruct(A, y[:0])
     with pytest.raises(TypeError, match="floating-point"):
         method.reconstruct(A, y.long())
     if not isinstance(method, (FBP, OSSART)):
@@ -123,6 +125,19 @@ def test_filtered_back_projection_is_that_of_the_projector():
         FBP().reconstruct(*mri()[:2])
     with pytest.raises(ValueError, match="start has no meaning"):
         FBP().reconstruct(A, y, start=r.estimate)
+
+
+def test_a_formula_asks_for_no_more_than_it_needs(monkeypatch):
+    """Filtered back-projection has no use for the adjoint, and zero-filling for one."""
+    A, y, _ = ct(views=10)
+    calls = []
+    adjoint = type(A)._adjoint
+    monkeypatch.setattr(type(A), "_adjoint", lambda self, y: calls.append(1) or adjoint(self, y))
+    FBP().reconstruct(A, y)
+    assert len(calls) == 0
+    ZeroFilled().reconstruct(A, y)
+    ZeroFilled(weights=torch.ones(1)).reconstruct(A, y)
+    assert len(calls) == 2
 
 
 def test_zero_filling_is_the_adjoint_with_weights():

@@ -73,3 +73,20 @@ def test_the_noise_in_the_gradient_is_that_of_the_adjoint():
     expected = 0.3 * float((2 * matrix.abs().square().sum() / 400).sqrt())  # two parts
     assert float(noise_in_gradient(A, torch.zeros(1, 300, dtype=torch.complex128))) == pytest.approx(expected, rel=0.1)
     assert float(noise_in_gradient(Dense(matrix, (1, 20, 20)), torch.zeros(1, 300, dtype=torch.complex128))) == 0
+
+
+def test_other_tensors_in_the_place_of_the_old_ones_are_noticed():
+    """Each in the memory of the one before, as like as not."""
+    A, x = Dense(randn(30, 20), (1, 4, 5)), torch.zeros(1, 1, 4, 5, dtype=torch.float64)
+    first = float(spectral_norm(A, x))
+    for factor in (2.0, 3.0, 4.0, 5.0):
+        A.matrix = None
+        A.matrix = factor * randn(30, 20)
+        assert float(spectral_norm(A, x)) == pytest.approx(factor * first)
+
+
+def test_an_operator_made_in_inference_mode():
+    with torch.inference_mode():
+        A = Dense(randn(30, 20), (1, 4, 5))
+    x = torch.zeros(1, 1, 4, 5, dtype=torch.float64)
+    assert float(spectral_norm(A, x)) == pytest.approx(float(spectral_norm(Dense(randn(30, 20), (1, 4, 5)), x)))

@@ -49,6 +49,8 @@ def test_slicing_equality_and_repr():
         ({"sources": [[0, 0]]}, r"\(views, 3\)"),
         ({"centres": [[0, 0, 0], [1, 1, 1]]}, r"centres must have shape \(1, 3\)"),
         ({"rows": [[0, 0, math.nan]]}, "rows must be finite"),
+        ({"sources": [[0, 0, 0]], "parallel": True}, r"directions other than zero, got \(0.0, 0.0, 0.0\) in view 0"),
+        ({"sources": PARTS["centres"]}, "points off the detector's middle, got .* in view 0"),
         ({"detector": Detector(5, curved=True)}, "flat"),
     ],
 )

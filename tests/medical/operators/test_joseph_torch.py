@@ -104,6 +104,13 @@ def test_single_ray_along_z_through_one_voxel():
     assert float(back.sum()) == pytest.approx(3 * 2.0, rel=1e-14)
 
 
+@pytest.mark.parametrize(("volume", "beam"), CASES, ids=NAMES)
+def test_no_grids(volume, beam):
+    kernel = TorchJoseph(volume, beam.rays(), CPU)
+    assert kernel.forward(torch.zeros(0, *volume.shape)).shape == (0, *beam.shape)
+    assert kernel.adjoint(torch.zeros(0, *beam.shape)).shape == (0, *volume.shape)
+
+
 @pytest.mark.parametrize(("volume", "beam"), [CASES[1], CASES[4]], ids=[NAMES[1], NAMES[4]])
 def test_blocks_of_rays_do_not_change_the_numbers(volume, beam, monkeypatch):
     x, y = draw(volume, beam, torch.float64)

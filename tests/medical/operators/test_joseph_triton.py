@@ -72,6 +72,8 @@ def interpret():
         rays = rays_of(name, beam)
         kernel = TritonJoseph(volume, rays, CPU)
         found[name] = compare(kernel, TorchJoseph(volume, rays, CPU), *draw(count, volume, beam, dtype))
+        none = [kernel.forward(torch.zeros(0, *volume.shape)), kernel.adjoint(torch.zeros(0, *beam.shape))]
+        found[name]["none"] = [[*t.shape] for t in none]
         if volume.ndim == 2:
             found[name]["gathers"] = all(part.finder is not None for part in kernel._halves.parts)
     print(json.dumps(found))
@@ -130,6 +132,24 @@ def test_interpreted_kernels_give_the_numbers_of_plain_torch(name, interpreted):
     assert found["forward"] < bound
     assert found["adjoint"] < bound
     assert found["transpose"] < (1e-14 if CASES[name][3] == torch.float64 else 1e-6)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_grids_give_none(name, interpreted):
+    volume, beam, *_ = CASES[name]
+    assert interpreted[name]["none"] == [[0, *beam.shape], [0, *volume.shape]]
+
+
+@pytest.mark.parametrize("entries", [1, 2**24, 2**25, 2**25 + 1, 50_000_000, 2**27, 2**27 + 1, 2**28, 2**31, 2**32])
+def test_offsets_fit_32_bits(entries):
+    """Also when lanes are filled up to whole accesses, as they are for eight slices and more."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    from medical.operators.joseph_triton import FEWEST, LANES, WHOLE, _most_lanes
+
+    most = _most_lanes(entries)
+    assert 1 <= most <= LANES
+    filled = -(-most // WHOLE) * WHOLE if most >= FEWEST else most
+    assert filled * entries <= 2**31 or most == 1
 
 
 def test_only_crooked_rays_are_scattered(interpreted):

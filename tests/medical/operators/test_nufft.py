@@ -257,3 +257,21 @@ def test_cuda_gives_the_numbers_of_the_cpu(dtype, tolerance, adjoint):
     A, x, y = A.cuda(), x.cuda(), y.cuda()
     for got, wanted in zip((A(x), A.adjoint(y), A.normal(x)), expected, strict=True):
         assert relative(got.cpu(), wanted) < 2 * tolerance
+
+
+@every_backend
+def test_an_empty_batch_gives_an_empty_batch(backend):
+    for maps in (None, randn(3, 8, 10)):
+        A = NUFFT(scattered(9, 2), (8, 10), maps=maps, backend=backend)
+        y = A(torch.zeros(0, 1, 8, 10, dtype=torch.complex64))
+        assert y.shape == (0, 1 if maps is None else 3, 9)
+        assert y.is_complex()
+        x = A.adjoint(y)
+        assert x.shape == A.normal(x).shape == (0, 1, 8, 10)
+
+
+def test_maps_of_16_bits_are_lengthened():
+    maps = randn(3, 8, 8).real.half()
+    A, B = (NUFFT(scattered(9, 2), (8, 8), maps=S) for S in (maps, maps.float()))
+    assert A.maps.dtype == torch.complex64
+    assert torch.equal(A(randn(1, 1, 8, 8)), B(randn(1, 1, 8, 8)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 import pickle
+import warnings
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +17,9 @@ from inverse.operators import Gaussian
 from medical.analytic import fbp, fdk
 from medical.geometry import ConeBeam, Detector, FanBeam, ParallelBeam, VectorBeam, Volume, uniform
 from medical.operators import Projector
+from medical.operators.joseph_cpu import SliceJoseph
 from medical.operators.joseph_volume_cpu import VolumeJoseph
+from medical.operators.projector import _triton_loads
 from medical.phantoms import Ellipses
 from tests.medical.operators.examples import KINDS, Geometry, random_geometry, random_vectors
 
@@ -109,6 +114,27 @@ def test_threads_share_the_work(model, batch):
     for result in results[1:]:
         for got, wanted in zip(result, results[0], strict=True):
             assert_same(got, wanted, 1e-13)
+
+
+@pytest.mark.parametrize("batch", [1, 9])
+@pytest.mark.parametrize("kind", ["slices", "cone"])
+def test_threads_do_not_change_a_byte(kind, batch):
+    """In float32, whose rounded positions must not depend on which planes a thread takes."""
+    if kind == "cone":
+        volume, beam = Volume((20, 130, 128)), ConeBeam.circular(3, Detector((8, 40), (5.0, 7.0)), 150, 60)
+        kernel = VolumeJoseph(volume, beam.rays())
+    else:
+        volume, beam = Volume((170, 167)), FanBeam.uniform(7, Detector(50, 7.0), 350, 60)
+        kernel = SliceJoseph(volume, beam.rays())
+    x, y = (randn(batch, *shape, dtype=torch.float32) for shape in (volume.shape, beam.shape))
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append((kernel.forward(x), kernel.adjoint(y)))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(got, wanted) for result in results[1:] for got, wanted in zip(result, results[0], strict=True))
 
 
 @pytest.mark.parametrize("flip_y", [False, True])
@@ -225,6 +251,39 @@ def test_a_source_within_the_grid_is_refused():
     with pytest.raises(ValueError, match=r"source_distance must be larger than 11\.3137.*got 11; the source would pass"):
         Projector(Volume((16, 16)), FanBeam.uniform(8, Detector(40, 1.0), 11.0, 20.0))
     Projector(Volume((16, 16)), FanBeam.uniform(8, Detector(40, 2.0), 11.4, 20.0))
+    beam = VectorBeam.of(FanBeam.uniform(8, Detector(40, 2.0), 11.0, 20.0))  # passes between the corners
+    with pytest.raises(ValueError, match=r"sources must lie outside the grid, got .* in view 1"):
+        Projector(Volume((16, 16)), beam)
+    Projector(Volume((16, 16), centre=(30.0, 0.0)), beam)
+
+
+def test_copies_share_their_tables():
+    A = Projector(Volume((8, 9)), ParallelBeam.uniform(3, 14))
+    y = A(torch.ones(1, 1, 8, 9))
+    B = A.with_noise(Gaussian(0.1))
+    assert B._kernels is A._kernels
+    assert (A.noise, B.noise) != (B.noise, B.noise)
+    assert torch.equal(B(torch.ones(1, 1, 8, 9)), y)
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_without_triton_a_gpu_takes_plain_torch(monkeypatch, installed):
+    """Silently where it is not installed, with a warning where it is and does not load."""
+    absent = ModuleNotFoundError("No module named 'triton'", name="triton")
+    real = builtins.__import__
+
+    def load(name: str, *rest: Any) -> Any:
+        if name == "triton":
+            raise ImportError("libcuda is missing") if installed else absent
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", load)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert not _triton_loads.__wrapped__()
+    assert [str(w.message) for w in said] == [
+        "Triton does not load (libcuda is missing); projecting by plain torch, which is slower"
+    ] * installed
 
 
 def test_a_picture_needs_a_beam_in_its_plane():

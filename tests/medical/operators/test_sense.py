@@ -331,3 +331,13 @@ def test_errors_of_shapes():
         A(torch.zeros(1, 1, 4, 4, dtype=torch.uint8))
     with pytest.raises(ValueError, match=r"y must have shape \(B, 1, 4, 4\), got \(1, 2, 4, 4\)"):
         A.adjoint(torch.zeros(1, 2, 4, 4))
+
+
+@pytest.mark.parametrize("shape", [(6, 8), (3, 4, 5)], ids=str)
+def test_an_empty_batch_gives_an_empty_batch(shape):
+    A = Sense(randn(2, *shape), dims=len(shape))
+    y = A(torch.zeros(0, 1, *shape, dtype=torch.complex128))
+    assert y.shape == (0, 2, *shape)
+    assert A.adjoint(y).shape == (0, 1, *shape)
+    with pytest.raises(ValueError, match=r"mask must have shape .*got \(0, 1, 4, 4\)"):
+        Sense(torch.ones(2, 4, 4), torch.ones(0, 1, 4, 4))

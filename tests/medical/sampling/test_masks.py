@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -214,3 +215,17 @@ def test_refusals_of_one():
     for f in (variable_density, poisson_disc):
         with pytest.raises(ValueError, match="decay must be finite and not negative, got -1"):
             f((8, 64), 2, acs=0, decay=-1)
+
+
+@pytest.mark.parametrize(("shape", "acceleration", "axis"), [((1, 1), 1, None), ((12, 9), 108, None), ((1, 7), 7, 1)])
+def test_a_single_dart(shape, acceleration, axis):
+    """The first dart always sticks, however large the discs."""
+    mask = poisson_disc(shape, acceleration, acs=0, axis=axis)
+    assert int(mask.sum()) == 1
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    assert torch.equal(gaussian((16, 12), 2, acs=np.int64(4), axis=None), gaussian((16, 12), 2, acs=4, axis=None))
+    assert torch.equal(equispaced((16, 12), 2, acs=0, offset=np.int64(1)), equispaced((16, 12), 2, acs=0, offset=1))
+    with pytest.raises(ValueError, match="acs must be a number of lines"):
+        gaussian((16, 12), 2, acs=4.0, axis=None)
