@@ -235,6 +235,14 @@ class Weighted(LinearOperator):
     def input_shape(self, shape: Shape) -> Shape:
         return self.A.input_shape(shape)
 
+    def check_input(self, x: Tensor) -> None:
+        """As A does."""
+        self.A.check_input(x)
+
+    def check_output(self, y: Tensor) -> None:
+        """As A does."""
+        self.A.check_output(y)
+
     def _apply_operator(self, x: Tensor) -> Tensor:
         return self.measurement(self.A._apply_operator(x))
 

@@ -217,6 +217,8 @@ class LinearOperator(Operator):
             raise ValueError(f"{self!r}: y must have shape (B, {wanted}), got {tuple(y.shape)}")
         if self.codomain is None and self.rank is not None and y.ndim != self.rank + 1:
             raise ValueError(f"{self!r}: y must be a batch, (B, C, H, W), got shape {tuple(y.shape)}")
+        if not (y.is_floating_point() or y.is_complex()):
+            raise ValueError(f"{self!r}: y must be floating point or complex, got {y.dtype}; convert it")
 
     def svd(self, shape: Shape | None = None) -> SVD | None:
         """The singular value decomposition on images of ``shape`` (default: the domain), None without a closed form."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from inverse.operators import Gaussian, Mixed, Poisson, Separable
+from medical.operators import Sense
 from medical.transmission import (
     WATER,
     BeerLambert,
@@ -232,3 +233,13 @@ def test_raw_counts_of_a_tooth():
     assert float((mass.std(0) / mass.mean(0)).max()) < 0.004
     # single readings scatter as their counts say, within the gain of the camera
     assert float(log_weights(data, dark.mean(0)).min()) > 3500
+
+
+def test_weighted_checks_what_its_operator_checks():
+    masks = torch.ones(2, 1, 4, 4, dtype=torch.bool)
+    A = Sense(torch.ones(1, 4, 4, dtype=torch.complex64), masks)
+    W = Weighted(A, torch.ones(1, 4, 4))
+    x = torch.ones(2, 1, 4, 4, dtype=torch.complex64)
+    torch.testing.assert_close(W.adjoint(W(x)), A.adjoint(A(x)))
+    with pytest.raises(ValueError, match="x must have a batch of 2, one member for each mask, got 3"):
+        W(torch.ones(3, 1, 4, 4, dtype=torch.complex64))
