@@ -3,7 +3,12 @@ from . import classical as classical
 from . import coils as coils
 from . import files as files
 from . import geometry as geometry
+from . import intensity as intensity
 from . import operators as operators
 from . import phantoms as phantoms
+from . import samplers as samplers
 from . import sampling as sampling
+from . import slices as slices
 from . import transmission as transmission
+from .samplers.dds import DDS as DDS
+from .samplers.diffusion_mbir import DiffusionMBIR as DiffusionMBIR

@@ -64,6 +64,7 @@ class ResidualUNet(nn.Module):
         super().__init__()
         if len(blocks) != len(channels):
             raise ValueError(f"blocks must have one entry a level, {len(channels)}, got {len(blocks)}")
+        self.in_channels = in_channels
         self.unshuffle = unshuffle
         self.multiple = unshuffle * 2 ** (len(channels) - 1)
         self.embedding_width = embedding
