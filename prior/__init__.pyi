@@ -7,6 +7,7 @@ from . import interpolants as interpolants
 from . import likelihood as likelihood
 from . import losses as losses
 from . import mean_reverting_loss as mean_reverting_loss
+from . import ncsnpp_checkpoints as ncsnpp_checkpoints
 from . import networks as networks
 from . import registry as registry
 from . import samplers as samplers

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -18,10 +20,10 @@ from prior.networks.adm_classifier import ADMClassifier
 from prior.networks.adm_configuration import ADMModel, ReleasedADM, infer_adm, released_adm, released_as
 from prior.schedules import Cosine, DiscreteVP, Linear
 
-__all__ = ["load_adm", "load_classifier", "read_file", "read_state_dict", "released"]
+__all__ = ["load_adm", "load_classifier", "named_tensors", "read_file", "read_state_dict", "released"]
 
 SCHEDULES: dict[str | None, DiscreteVP] = {"linear": Linear(), "cosine": Cosine()}
-ANCHOR = "time_embed.0.weight"  # every ADM network has it, and has it once
+ANCHOR = r"time_embed\.0\.weight"  # every ADM network has it, and has it once
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
@@ -111,29 +113,39 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     ``ValueError`` for a file that is damaged or holds something else.
     """
     path = Path(path)
-    content = read_file(path)
+    weights = named_tensors(read_file(path), path, anchor=ANCHOR, family="ADM")
+    return {key: value.float() for key, value in weights.items()}
+
+
+def named_tensors(content: Any, path: Path, *, anchor: str, family: str) -> dict[str, Tensor]:
+    """The state dict in the ``content`` of a file, without its wrappers and without its prefix, in its own order.
+
+    The prefix is what stands before ``anchor``, a regular expression for the end of one key that every network of the
+    ``family`` has once. Raises ``ValueError``, naming ``path``, where there is no such state dict.
+    """
     while isinstance(content, dict) and (wrapper := next((w for w in WRAPPERS if isinstance(content.get(w), dict)), None)):
         content = content[wrapper]
     if not isinstance(content, dict) or not content:
         raise ValueError(f"path: {path} must hold a state dict, got {'nothing' if content == {} else type(content).__name__}")
     if {"state", "param_groups"} <= content.keys():
         raise ValueError(f"path: {path} holds the state of an optimizer; load the model or ema file saved beside it")
-    prefix = _prefix(path, [str(key) for key in content])
+    prefix = _prefix(path, [str(key) for key in content], anchor, family)
     weights = {str(key).removeprefix(prefix): value for key, value in content.items() if str(key).startswith(prefix)}
     wrong = next((key for key, value in weights.items() if not isinstance(value, Tensor)), None)
     if wrong is not None:
         raise ValueError(f"path: {path} must hold tensors only, got {type(weights[wrong]).__name__} at {wrong!r}")
-    return {key: value.float() for key, value in weights.items()}
+    return weights
 
 
 def read_file(path: Path) -> Any:
-    """The content of a ``.safetensors`` or torch file, tensors and plain containers only; errors as above."""
+    """The content of a ``.safetensors`` or torch file: tensors, plain containers and numbers only; errors as above."""
     if not path.is_file():
         raise FileNotFoundError(f"path: there is no file {path}")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with torch.serialization.safe_globals(_numpy_numbers()):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, UnicodeDecodeError) as error:
         raise ValueError(
             f"path: {path} ({path.stat().st_size} bytes) cannot be read as a checkpoint: it is truncated or damaged, "
@@ -141,11 +153,19 @@ def read_file(path: Path) -> Any:
         ) from error
 
 
-def _prefix(path: Path, keys: list[str]) -> str:
-    prefixes = [key.removesuffix(ANCHOR) for key in keys if key.endswith(ANCHOR)]
+def _numpy_numbers() -> list[Any]:
+    """What a pickled NumPy number is made of, by its names of NumPy 1 and 2: learning rates of optimizers are such."""
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
+    return [np.dtype, *kinds, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
+
+
+def _prefix(path: Path, keys: list[str], anchor: str, family: str) -> str:
+    prefixes = [key[: match.start()] for key in keys if (match := re.search(f"(?:{anchor})$", key))]
     if not prefixes:
+        name = anchor.replace("\\", "")
         raise ValueError(
-            f"path: {path} must hold {ANCHOR}, as all files of the ADM family do, got {keys[0]!r} and {len(keys) - 1} others"
+            f"path: {path} must hold {name}, as all files of the {family} family do, got {keys[0]!r} and {len(keys) - 1} others"
         )
     if len(prefixes) > 1:
         raise ValueError(f"path: {path} must hold one network, got {len(prefixes)}, with the prefixes {prefixes}")

@@ -101,21 +101,26 @@ def load(name: str, *, weights: str | Path | None = None) -> Denoiser:
     """The denoiser called ``name``, in evaluation mode, float32, on the CPU.
 
     Embedded models (``prior.registry.cards()``) come with their weights; ``weights`` replaces them with a file of the
-    same network: an exported ``.safetensors`` or a training checkpoint ``.ckpt``. The released guided-diffusion models
-    (``prior.checkpoints.released()``) load from the file given as ``weights``.
+    same network: an exported ``.safetensors`` or a training checkpoint ``.ckpt``. The released models of guided diffusion
+    (``prior.checkpoints.released()``) and NCSN++ (``prior.ncsnpp_checkpoints.released()``) load from the file given as
+    ``weights``.
 
     Raises ``ValueError`` for an unknown name and for a file that is corrupt or of another network, and
     ``FileNotFoundError`` where ``weights`` is not there.
     """
-    from prior import checkpoints
+    from prior import checkpoints, ncsnpp_checkpoints
 
-    if name in checkpoints.released():
-        official = checkpoints.released()[name]
+    adm, ncsnpp = checkpoints.released(), ncsnpp_checkpoints.released()
+    if name in adm or name in ncsnpp:
+        official = adm[name] if name in adm else ncsnpp[name]
         if weights is None:
-            raise ValueError(f"{name} does not ship: give weights=, the path of {' or '.join(official.files)}")
-        return checkpoints.load_adm(weights, config=official.model.config)
+            files = " or ".join(official.files) or "its released file"
+            raise ValueError(f"{name} does not ship: give weights=, the path of {files}")
+        if name in adm:
+            return checkpoints.load_adm(weights, config=adm[name].model.config)
+        return ncsnpp_checkpoints.load_ncsnpp(weights, config=ncsnpp[name].config)
     if name not in cards():
-        raise ValueError(f"unknown model {name!r}: known are {', '.join([*cards(), *checkpoints.released()])}")
+        raise ValueError(f"unknown model {name!r}: known are {', '.join([*cards(), *adm, *ncsnpp])}")
     entry = card(name)
     if weights is None:
         verify(name)
