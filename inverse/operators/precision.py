@@ -22,7 +22,7 @@ def lengthened(x: Tensor) -> Tensor:
 
 
 def full_precision(f: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """``f`` without autocast and with 16-bit tensors in float32; a real answer has the type of the first tensor.
+    """``f`` without autocast and with 16-bit tensors in float32; a real answer to a real tensor has its type.
 
     Fourier transforms exist in no 16 bits on the CPU, and a matrix in bfloat16 is wrong by half a percent.
     """
@@ -36,7 +36,7 @@ def full_precision(f: Callable[P, Tensor]) -> Callable[P, Tensor]:
         longer = [_argument(a) for a in args]
         with torch.autocast(device, enabled=False):
             out = f(*longer, **{name: _argument(a) for name, a in options.items()})  # type: ignore[arg-type]
-        return out if out.is_complex() else out.to(first.dtype)
+        return out if out.is_complex() or first.is_complex() else out.to(first.dtype)
 
     return call
 

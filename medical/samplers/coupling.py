@@ -48,10 +48,12 @@ class Coupling:
     ----------
     axes: a name of :data:`AXES`.
     periodic: whether the last slice neighbours the first, as in the official code.
+    isotropic: whether the penalty is the length of the slopes, ``sum sqrt(sum_d |D_d x|^2)``, and not the sum of their parts.
     """
 
     axes: str = "z"
     periodic: bool = False
+    isotropic: bool = False
 
     def __post_init__(self) -> None:
         if self.axes not in AXES:
@@ -68,7 +70,9 @@ class Coupling:
             total += difference_adjoint(part, axis, periodic=self.periodic)
         return total
 
-    @property
-    def bound(self) -> float:
-        """Of ``|D|^2``: 4 an axis."""
-        return 4.0 * len(AXES[self.axes])
+    def shrink(self, v: Tensor, a: float) -> Tensor:
+        """The proximal map of ``a`` times the penalty, of differences v (d, D, C, H, W)."""
+        if not self.isotropic:
+            return shrink(v, a)
+        length = torch.linalg.vector_norm(v, dim=0)
+        return v * (1 - a / length.clamp(min=torch.finfo(length.dtype).tiny)).clamp(min=0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from medical.samplers.coupling import Coupling, shrink
+from medical.samplers.coupling import Coupling
 from medical.samplers.stack import Stack
 
 __all__ = ["DataStep", "Position", "volume_cg"]
@@ -39,7 +39,7 @@ class DataStep:
     One iteration, with ``M = A^H W^2 A + rho D^T D + anchor``::
 
         u <- some steps of conjugate gradients on M u = A^H W^2 y + rho D^T (v - w) + anchor x
-        v <- S_(weight / rho)(D u + w)
+        v <- S_(weight / rho)(D u + w), the shrinkage of the coupling
         w <- w + D u - v
 
     Afterwards every ``|w| <= weight / rho``, so v - w is D of the last iterate up to twice that: the step pulls the
@@ -76,7 +76,7 @@ class DataStep:
             u = volume_cg(normal, b, u, self.inner)
             if rho:
                 dual = D(u) + at.w
-                at.v = shrink(dual, self.weight / rho)
+                at.v = D.shrink(dual, self.weight / rho)
                 at.w = dual - at.v
         return u
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
+from torch import Tensor
 
 from medical.samplers.coupling import Coupling
 from medical.samplers.data_step import DataStep, Position
@@ -91,12 +92,17 @@ class DDS(VolumeSampler):
 
     def step(self, problem: VolumeProblem, at: Position, index: int) -> None:
         sigma, after = list(pairwise(self.levels(problem.prior)))[index]
-        eps = problem.prior.eps(at.x, sigma)
-        x0 = self.data_step(problem.stack)(at.x - sigma * eps, at, anchor=self.anchor(problem.stack, sigma))
+        x0, eps = self.denoised(problem, at.x, sigma, index)
+        x0 = self.data_step(problem.stack)(x0, at, anchor=self.anchor(problem.stack, sigma))
         if after > 0:
             fresh = self.eta * problem.normal(index, 1) if self.eta else 0.0
             x0 = x0 + after * (fresh + math.sqrt(1 - self.eta**2) * eps)
         at.x = x0
+
+    def denoised(self, problem: VolumeProblem, x: Tensor, sigma: float, index: int) -> tuple[Tensor, Tensor]:
+        """The clean volume ``x - sigma eps(x)``, and eps."""
+        eps = problem.prior.eps(x, sigma)
+        return x - sigma * eps, eps
 
     def data_step(self, stack: Stack) -> DataStep:
         """The ADMM iterations of a level, in the units of this operator."""

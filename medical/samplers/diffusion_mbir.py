@@ -11,10 +11,11 @@ from torch import Tensor
 
 from medical.samplers.coupling import Coupling
 from medical.samplers.data_step import DataStep, Position
-from medical.samplers.levels import Level, geometric_levels
+from medical.samplers.langevin import LangevinSampler
+from medical.samplers.levels import Level
 from medical.samplers.slice_prior import SlicePrior
 from medical.samplers.stack import Stack
-from medical.samplers.volume_sampler import VolumeProblem, VolumeSampler
+from medical.samplers.volume_sampler import VolumeProblem
 
 __all__ = ["DiffusionMBIR"]
 
@@ -22,7 +23,7 @@ SAFE = 0.05  # rho over the squared norm of the operator, above which the differ
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusionMBIR(VolumeSampler):
+class DiffusionMBIR(LangevinSampler):
     """Predictor and corrector on every slice, then one ADMM-TV iteration on the volume, at each of ``steps`` noise levels.
 
     At the level sigma_k, with the score ``s(x) = -eps / sigma``::
@@ -37,39 +38,26 @@ class DiffusionMBIR(VolumeSampler):
 
     Attributes
     ----------
-    steps: noise levels, geometric from ``sigma_max`` to ``sigma_min``, as far as the prior knows them.
-    sigma_min, sigma_max: in units of images.
-    snr: signal-to-noise ratio of the corrector.
     weight, rho: of TV and its splitting, in units of ``|A|^2``: the paper's 0.04 and 10 for CT of 256 x 256 pixels.
     norm: what ``|A|`` is taken to be; None works it out. With 1, weight and rho are absolute.
     coupling: the differences, along z by default.
     consistent: end with ``x + A^H (y - A x) / (A^H A 1)``.
-    whole_chunks: norms of the corrector are means over a chunk, and not each slice's own.
-    truncated: take times and levels as the official code does, which rounds some of 2000 levels to their neighbours.
+    corrector_steps: corrector steps at each level.
     """
 
-    steps: int = 2000
-    sigma_min: float = 0.01
-    sigma_max: float = 378.0
-    snr: float = 0.16
     weight: float = 1e-4
     rho: float = 0.025
     norm: float | None = None
     coupling: Coupling = field(default_factory=Coupling)
     consistent: bool = True
-    whole_chunks: bool = False
-    truncated: bool = False
-
-    calls_per_step = 2
+    corrector_steps: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.steps < 2:
-            raise ValueError(f"steps must be at least 2, got {self.steps}")
-        if not 0 < self.sigma_min < self.sigma_max < math.inf:
-            raise ValueError(f"0 < sigma_min < sigma_max must hold, got {self.sigma_min} and {self.sigma_max}")
-        if not (self.snr > 0 and self.weight >= 0 and self.rho >= 0):
-            raise ValueError(f"snr must be positive, weight and rho not negative, got {self.snr}, {self.weight}, {self.rho}")
+        if self.corrector_steps < 1:
+            raise ValueError(f"corrector_steps must be at least 1, got {self.corrector_steps}")
+        if not (self.weight >= 0 and self.rho >= 0):
+            raise ValueError(f"weight and rho must not be negative, got {self.weight} and {self.rho}")
         if self.rho == 0 and self.weight > 0:
             raise ValueError(f"rho must be positive with a weight of TV, got rho 0 and weight {self.weight}")
 
@@ -98,10 +86,9 @@ class DiffusionMBIR(VolumeSampler):
             )
         return self.steps
 
-    def levels(self, prior: SlicePrior) -> list[Level]:
-        """The noise levels, from high to low, within what the prior knows."""
-        low, high = max(self.sigma_min, prior.lowest), min(self.sigma_max, prior.highest)
-        return geometric_levels(self.steps, low, high, truncated=self.truncated)
+    @property
+    def calls_per_step(self) -> int:  # type: ignore[override]
+        return 1 + self.corrector_steps
 
     def data_step(self, stack: Stack) -> DataStep:
         """One ADMM iteration with one step of conjugate gradients, in the units of this operator."""
@@ -119,25 +106,24 @@ class DiffusionMBIR(VolumeSampler):
     def langevin(self, problem: VolumeProblem, x: Tensor, level: Level, index: int) -> Tensor:
         """Predictor, then corrector, of every chunk."""
         prior, G2 = problem.prior, level.sigma**2 - level.previous**2
-        prior.calls += 2
+        prior.calls += self.calls_per_step
 
         def move(part: slice) -> Tensor:
-            z, corrected = (problem.noise(x[part], index, draw, part) for draw in (1, 2))
+            z, *correctors = (problem.noise(x[part], index, draw, part) for draw in range(1, self.calls_per_step + 1))
             score = -prior.eps_of(x[part], level.label) / level.label
             moved = x[part] + G2 * score + math.sqrt(G2) * z
+            for z in correctors:
+                score = -prior.eps_of(moved, level.label) / level.label
+                e = self.length(z, score, [slice(None)])
+                moved = moved + e * score + torch.sqrt(2 * e) * z
+            return moved
+
+        def report() -> None:
             if prior.report is not None:
-                prior.report()
-            score = -prior.eps_of(moved, level.label) / level.label
-            e = 2 * (self.snr * self._ratio(corrected, score)) ** 2
-            return moved + e * score + torch.sqrt(2 * e) * corrected
+                for _ in range(self.calls_per_step):
+                    prior.report()
 
-        return prior.run.map(move, len(x), done=prior.report)
-
-    def _ratio(self, z: Tensor, score: Tensor) -> Tensor:
-        """``|z| / |score|`` of each slice, or the ratio of their means over the chunk."""
-        norms = torch.stack([torch.linalg.vector_norm(v.flatten(1), dim=1) for v in (z, score)])
-        z_norm, score_norm = norms.mean(1, keepdim=True) if self.whole_chunks else norms
-        return (z_norm / score_norm).view(-1, *[1] * (z.ndim - 1))
+        return prior.run.map(move, len(x), done=report)
 
     def finish(self, problem: VolumeProblem, x: Tensor) -> Tensor:
         if not self.consistent:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
+INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
+"""Of as many bits."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -68,14 +71,17 @@ class Run:
         return self._gathered(own, parts, count)
 
     def _gathered(self, own: dict[int, Tensor], parts: list[slice], count: int) -> Tensor:
-        """The chunks of all processes: each fills in its own, and the sum with the zeros of the others is exact."""
+        """The chunks of all processes: each fills in its own, and the bits are summed as integers, which the zeros of the
+        others do not change; as numbers, a negative zero would lose its sign.
+        """
         import torch.distributed as distributed
 
         like = self._described(own)
         total = like.new_zeros((count, *like.shape[1:]))
         for index, values in own.items():
             total[parts[index]] = values
-        distributed.all_reduce(torch.view_as_real(total) if total.is_complex() else total)
+        numbers = torch.view_as_real(total) if total.is_complex() else total
+        distributed.all_reduce(numbers.view(INTEGERS.get(numbers.dtype, numbers.dtype)))
         return total
 
     def _described(self, own: dict[int, Tensor]) -> Tensor:

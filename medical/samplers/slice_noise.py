@@ -30,6 +30,11 @@ class SliceNoise:
         noise = torch.stack(slices).to(like.device, like.real.dtype)
         return torch.view_as_complex(noise) if like.is_complex() else noise
 
+    def number(self, step: int, draw: int) -> float:
+        """A number of a step, uniform in [0, 1), for choices that concern the volume as a whole."""
+        generator = torch.Generator().manual_seed(_mixed(self.seed, step, draw))
+        return float(torch.rand((), generator=generator, dtype=torch.float64))
+
 
 def _mixed(*numbers: int) -> int:
     """One seed of 63 bits from several numbers."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,17 +69,18 @@ class SlicePrior:
         self.calls += 1
         return self.run.map(lambda part: self.eps_of(x[part], sigma), len(x), done=self.report)
 
-    def eps_of(self, x: Tensor, sigma: float) -> Tensor:
-        """The same for one chunk (n, C, H, W), differentiable; it is not counted."""
+    def eps_of(self, x: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
+        """The same for one chunk (n, C, H, W), differentiable; it is not counted. ``condition`` goes to the network."""
         shown = self._shown(x)
         t = self.time(sigma)
         alpha = self.model.schedule.alpha(t).to(shown)
-        eps = self.model(alpha * self.model.to_network(shown), t).eps
+        eps = self.model(alpha * self.model.to_network(shown), t, condition).eps
         return self._seen(eps, x)
 
     @property
     def _channels(self) -> int | None:
-        return getattr(self.model.network, "in_channels", None)
+        network: Any = self.model.network
+        return getattr(network, "in_channels", getattr(getattr(network, "config", None), "in_channels", None))
 
     def _shown(self, x: Tensor) -> Tensor:
         """Real slices (n, C', H, W) for the network; see the class."""

@@ -105,11 +105,18 @@ class Stack:
             return self.A.adjoint(y)[0].transpose(0, 1)
         return self.run.map(lambda part: self._operator(part).adjoint(y[part]), len(y))
 
-    def residual_gradient(self, x: Tensor, part: slice) -> Tensor:
-        """``A^H W^2 (y - A x)`` for the slices ``part`` of an operator of slices; x (n, C, H, W)."""
+    def misfit(self, x: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        """``A^H W^2 (A x - y)`` of the slices ``part``, (n, C, H, W), and ``|W (A x - y)|^2``, one a measurement.
+
+        That is one a slice, (n,), or for an operator of volumes, which takes all slices at once, one altogether, (1,).
+        """
         A, weights = self._operator(part), self._weights
-        r = self.y[part] - A(x)
-        return A.adjoint(r if weights is None else weights[part] * r)
+        taken = slice(0, 1) if self.volumetric else part
+        r = A(self.volume(x)) - self.y[taken]
+        weighted = r if weights is None else weights[taken] * r
+        gradient = A.adjoint(weighted)
+        squares = (r.conj() * weighted).real.flatten(1).sum(1, dtype=torch.float64)
+        return gradient[0].transpose(0, 1) if self.volumetric else gradient, squares
 
     def _adjoint(self, y: Tensor) -> Tensor:
         return self.adjoint(y if self._weights is None else self._weights * y)

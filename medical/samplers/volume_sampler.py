@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from inverse.operators.base import Operator
 from inverse.reconstruction import Reconstruction, Trace
@@ -78,15 +78,20 @@ class VolumeSampler:
         stack = Stack.checked(A, y, run)
         prior = SlicePrior(model, run)
         length = self.check(prior, stack)
-        keeper = Keeper(run, fingerprint(model, y, (self, seed)) if run.state is not None else "")
+        modules = nn.ModuleList([model, A, *self.networks()])
+        settings = (self, seed, A, stack.noise, run.chunk if self.chunks_matter else None)
+        keeper = Keeper(run, fingerprint(modules, y, settings) if run.state is not None else "")
         state = keeper.read(y.device)
         prior.calls = state.calls
         began -= state.seconds
-        chunks = len(run.parts(stack.shape[0]))
-        total = self.samples * length * self.calls_per_step * chunks
-        prior.report = None if progress is None else _counter(progress, state.calls * chunks, total)
-        while len(state.draws) < self.samples:
-            problem = VolumeProblem(prior, stack, SliceNoise(seed + len(state.draws) * 1_000_003))
+        problems = [VolumeProblem(prior, stack, SliceNoise(seed + j * 1_000_003)) for j in range(self.samples)]
+        if progress is not None:
+            chunks = [self.chunk_calls(problem, length) for problem in problems]
+            done = sum(chunks[: len(state.draws)])
+            if state.step:
+                done += self.chunk_calls(problems[len(state.draws)], state.step)
+            prior.report = _counter(progress, done, sum(chunks))
+        for problem in problems[len(state.draws) :]:
             x = self._walk(problem, length, state, lambda kept: self._keep(keeper, kept, prior, began))
             state = WalkState([*state.draws, x], calls=prior.calls)
         samples = torch.stack([stack.volume(x) for x in state.draws])
@@ -112,6 +117,17 @@ class VolumeSampler:
 
     calls_per_step = 1
     """Passes through the network in a step."""
+
+    chunks_matter = False
+    """Whether the numbers depend on which slices pass the network together."""
+
+    def chunk_calls(self, problem: VolumeProblem, steps: int) -> int:
+        """Chunks that pass a network in the first ``steps`` steps."""
+        return steps * self.calls_per_step * len(problem.prior.run.parts(problem.stack.shape[0]))
+
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Further networks that the walk depends on."""
+        return ()
 
     def check(self, prior: SlicePrior, stack: Stack) -> int:
         """The number of steps; raises ``ValueError`` for settings that do not fit the prior or would diverge."""

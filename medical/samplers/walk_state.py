@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -36,21 +36,45 @@ class WalkState:
     calls: int = 0
     seconds: float = 0.0
 
+    def to(self, device: torch.device) -> WalkState:
+        """The same on another device."""
+        at = self.position
+        position = None if at is None else Position(at.x.to(device), at.v.to(device), at.w.to(device))
+        return replace(self, draws=[x.to(device) for x in self.draws], position=position)
+
 
 class Keeper:
     """Reads and writes the state of one walk, told from others by its ``mark``; without ``run.state`` it does neither."""
 
     def __init__(self, run: Run, mark: str) -> None:
         self.path, self.every, self.mark = run.state, run.every, mark
+        self.fabric = run.fabric
         self.first = run.fabric is None or run.fabric.global_rank == 0
         self._written = time.monotonic()
 
     def read(self, device: torch.device) -> WalkState:
         """The state in the file, or a new one where there is none.
 
-        Raises ``ValueError`` for a file that is damaged, or belongs to another measurement, prior, sampler or seed.
+        Of several processes the first one reads, and tells the others: machines need not share a disk, and all of them begin
+        at the same step, or raise the same error. Raises ``ValueError`` for a file that is damaged, or belongs to another
+        measurement, prior, sampler or seed.
         """
-        if self.path is None or not self.path.exists():
+        if self.path is None:
+            return WalkState()
+        if self.fabric is None or self.fabric.world_size == 1:
+            return self._read(device)
+        try:
+            found: WalkState | str = self._read(torch.device("cpu")) if self.first else WalkState()
+        except ValueError as error:
+            found = str(error)
+        found = self.fabric.broadcast(found, src=0)
+        if isinstance(found, str):
+            raise ValueError(found)
+        return found.to(device)
+
+    def _read(self, device: torch.device) -> WalkState:
+        assert self.path is not None
+        if not self.path.exists():
             return WalkState()
         try:
             kept = torch.load(self.path, map_location=device, weights_only=True)

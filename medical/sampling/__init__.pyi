@@ -2,6 +2,8 @@ from . import masks as masks
 from .density import pipe_menon_density as pipe_menon_density
 from .density import radial_density as radial_density
 from .density import voronoi_density as voronoi_density
+from .legacy_masks import LEGACY_KINDS as LEGACY_KINDS
+from .legacy_masks import legacy_mask as legacy_mask
 from .masks import equispaced as equispaced
 from .masks import gaussian as gaussian
 from .masks import poisson_disc as poisson_disc

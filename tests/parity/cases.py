@@ -70,6 +70,22 @@ RULES: dict[str, dict[str, Rule]] = {
         "nufft": _named("^nufft"),
         "espirit": _named("^espirit"),
     },
+    "diffusion_mbir": {
+        "settings": _named("^cases$"),
+        "operators": _named("^operators"),
+        "masks": _named("^masks"),
+        "sigma_tables": _named("^sigma_tables"),
+        "steps": _named("steps"),
+        "isotropic": _named("^admm.*isotropic"),
+        "admm": _named("^admm"),
+        "analytic": _named("^recon.*analytic"),
+        "recon": _named("^recon"),
+    },
+    "ncsnpp": {
+        "settings": _named("^cases$"),
+        "primitives": _named("primitives"),
+        "network": _named(""),  # every other file
+    },
     "adm_unet": {
         "network": _network,
         "released_keys": _released,
@@ -99,7 +115,9 @@ RULES: dict[str, dict[str, Rule]] = {
     },
 }
 
-SUPPORT = frozenset({("adm_unet", "pool"), ("ct", "settings"), ("mri_ops", "settings")})
+SUPPORT = frozenset(
+    {("adm_unet", "pool"), ("ct", "settings"), ("diffusion_mbir", "settings"), ("mri_ops", "settings"), ("ncsnpp", "settings")}
+)
 """Kinds that only feed other cases and need no test of their own."""
 
 

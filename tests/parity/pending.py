@@ -8,9 +8,7 @@ SYSTEMS = frozenset(
     {
         "adcsr",
         "aps",
-        "diffusion_mbir",
         "idm",
-        "ncsnpp",
         "oscar",
         "resshift",
         "tsdiff",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from inverse.operators import LinearOperator
 from medical.geometry import Beam, ConeBeam, Detector, FanBeam, ParallelBeam, VectorBeam, Volume
-from medical.operators import NUFFT, Projector, Sense
+from medical.operators import NUFFT, Projector, RotateRadon, Sense
 from medical.transmission import Weighted
 
 __all__ = [
@@ -126,6 +126,8 @@ REAL: dict[str, Callable[[], LinearOperator]] = {
     **{name: PROJECTORS[name] for name in CONTRACT},
     "weighted": lambda: Weighted(PROJECTORS["joseph-parallel"](), 0.5 + uniform_numbers(0, 1, 1, 3, 7, seed=0).float()),
     "weighted-views": lambda: Weighted(PROJECTORS["strip-fan-flat"](), 0.5 + uniform_numbers(0, 1, 3, 1, seed=0).float()),
+    "rotate": lambda: RotateRadon(5, ANGLES),
+    "rotate-even": lambda: RotateRadon(4, (0.0, math.pi / 2, 4.0)),
     "half-the-views": lambda: PROJECTORS["joseph-parallel"]().subset(slice(0, None, 2)),
 }
 """Operators on real images; they face the contract of ``tests/inverse/operators``."""
