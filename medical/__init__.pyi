@@ -11,4 +11,6 @@ from . import sampling as sampling
 from . import slices as slices
 from . import transmission as transmission
 from .samplers.dds import DDS as DDS
+from .samplers.diffusion_blend import DiffusionBlend as DiffusionBlend
 from .samplers.diffusion_mbir import DiffusionMBIR as DiffusionMBIR
+from .samplers.tpdm import TPDM as TPDM

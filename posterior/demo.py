@@ -1,13 +1,13 @@
-"""The demo: three photographs, blurred, full of holes and shrunk, restored, beside the classical answers.
+"""The demo: three photographs, blurred, full of holes and shrunk, and two scans, restored, beside the classical answers.
 
-The photographs are crops of those that scikit-image installs with itself; nothing is downloaded.
+The photographs are crops of those that scikit-image installs with itself; nothing is downloaded. The scans: ``demo_scans``.
 """
 
 from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -21,8 +21,10 @@ from inverse.classical import bicubic_upscale, tv_reconstruct
 from inverse.operators import Blur, Downsample, Gaussian, Inpaint
 from inverse.operators.base import LinearOperator
 from inverse.saving import check_free
-from posterior import __version__, calibration, images, report
+from medical.samplers import DDS
+from posterior import __version__, calibration, demo_scans, images, report
 from posterior.cases import Baseline, Case, Scores
+from posterior.demo_scans import SCANS
 from prior.denoiser import Denoiser
 
 __all__ = ["QUICK", "CaseResult", "DemoResult", "Plan", "run"]
@@ -41,20 +43,26 @@ LARGEST = 300  # pixels: the shortest side of the photographs
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is run: the prior, the sampler's steps and samples, the side of the crops in pixels, and the seed."""
+    """What is run: for photographs the prior, the sampler's steps and samples and the side of the crops in pixels; the seed.
+
+    For scans: the network calls and samples of DDS, and at most how many slices.
+    """
 
     model: str = "photos"
     steps: int = 60
     samples: int = 4
     size: int = 256
     seed: int = 0
+    scan_steps: int = 20
+    scan_samples: int = 4
+    slices: int = 8
 
     def __post_init__(self) -> None:
         if self.size % 4 or not 32 <= self.size <= LARGEST:
             raise ValueError(f"size must be a multiple of 4 from 32 to {LARGEST}, got {self.size}")
 
 
-QUICK = Plan(steps=15, samples=2, size=96)
+QUICK = Plan(steps=15, samples=2, size=96, scan_steps=8, scan_samples=2, slices=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +139,7 @@ TASKS = (
 
 LEAD = (
     "Each picture below was degraded in a known way and then restored from what was left, together with a diffusion model that "
-    "knows what photographs look like. Beside every result are the classical answers, the truth, how sure the result is, and "
+    "knows what such pictures look like. Beside every result are the classical answers, the truth, how sure the result is, and "
     "which part of it was measured and which was filled in. Drag the handle to compare."
 )
 
@@ -140,35 +148,46 @@ def run(
     output: Path = Path("demo-report"),
     plan: Plan | None = None,
     *,
-    model: Denoiser | None = None,
+    models: Mapping[str, Denoiser] | None = None,
     progress: Progress | None = None,
 ) -> DemoResult:
-    """Restore the photographs of ``plan`` and write ``report.html`` and one folder a case into the folder ``output``.
+    """Restore the photographs and scans of ``plan``; write ``report.html`` and one folder a case into the folder ``output``.
 
-    ``model`` stands in for the prior that the plan names. ``progress(done, total)`` counts network evaluations. Raises
-    ``FileExistsError``, before anything is computed, where a folder in ``output`` holds something else.
+    ``models`` stand in for the priors of their names. ``progress(done, total)`` counts cases, the one under way in part.
+    Raises ``FileExistsError``, before anything is computed, where a folder in ``output`` holds something else.
     """
     plan = plan or Plan()
     began = time.perf_counter()
-    for task in TASKS:
+    tasks = (*TASKS, *SCANS)
+    for task in tasks:
         check_free(output / task.folder, overwrite=True)
-    known = calibration.identity(plan.model) if model is None else None
-    model = (prior.load(plan.model) if model is None else model).to("cuda" if torch.cuda.is_available() else "cpu")
+    known = calibration.identity(plan.model) if plan.model not in (models or {}) else None
+    priors = _priors((plan.model, *(scan.prior for scan in SCANS)), models or {})
     output.mkdir(parents=True, exist_ok=True)
     cases = []
-    for index, task in enumerate(TASKS):
+    for index, task in enumerate(tasks):
 
         def step(done: int, total: int, index: int = index) -> None:
             if progress is not None:
-                progress(index * total + done, len(TASKS) * total)
+                progress(index + done / total, len(tasks))
 
-        cases.append(_solve(task, plan, model, known, step))
-        cases[-1].reconstruction.save(output / task.folder, overwrite=True)
+        if isinstance(task, _Task):
+            case = _solve(task, plan, priors[plan.model], known, step)
+        else:
+            sampler = DDS(steps=plan.scan_steps, samples=plan.scan_samples)
+            case = demo_scans.solve(task, priors[task.prior], sampler, slices=plan.slices, seed=plan.seed, progress=step)
+        cases.append(case)
+        case.reconstruction.save(output / task.folder, overwrite=True)
     page = report.write(
-        output / "report.html", cases, title="Prior + measurement = posterior", lead=LEAD, facts=_facts(plan, model)
+        output / "report.html", cases, title="Prior + measurement = posterior", lead=LEAD, facts=_facts(plan, priors)
     )
-    results = tuple(_result(task, case, output) for task, case in zip(TASKS, cases, strict=True))
+    results = tuple(_result(task, case, output) for task, case in zip(tasks, cases, strict=True))
     return DemoResult(report=page, seconds=time.perf_counter() - began, plan=plan, cases=results)
+
+
+def _priors(names: tuple[str, ...], models: Mapping[str, Denoiser]) -> dict[str, Denoiser]:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return {name: (models[name] if name in models else prior.load(name)).to(device) for name in names}
 
 
 def _solve(task: _Task, plan: Plan, model: Denoiser, known: str | None, progress: Callable[[int, int], None]) -> Case:
@@ -208,21 +227,24 @@ def _photo(task: _Task, size: int) -> Tensor:
     return photo[None, :, top : top + size, left : left + size].contiguous()
 
 
-def _facts(plan: Plan, model: Denoiser) -> dict[str, object]:
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+def _facts(plan: Plan, priors: Mapping[str, Denoiser]) -> dict[str, object]:
+    device = next((p.device for p in priors[plan.model].parameters()), torch.device("cpu"))
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    sizes = (f"{name}, {sum(p.numel() for p in model.parameters()):,} parameters" for name, model in priors.items())
     return {
         "command": "posterior demo",
-        "prior": f"{plan.model}, {sum(p.numel() for p in model.parameters()):,} parameters",
-        "sampler": f"RedDiff, {plan.steps} steps, {plan.samples} samples",
+        "priors": "; ".join(sizes),
+        "samplers": f"RedDiff, {plan.steps} steps, {plan.samples} samples; "
+        f"for scans DDS, {plan.scan_steps} steps, {plan.scan_samples} samples",
         "crops": f"{plan.size} x {plan.size} pixels, from the photographs installed with scikit-image",
+        "scans": "installed with pydicom and nibabel",
         "seed": plan.seed,
         "device": where,
         "versions": f"posterior {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
     }
 
 
-def _result(task: _Task, case: Case, output: Path) -> CaseResult:
+def _result(task: _Task | demo_scans.Scan, case: Case, output: Path) -> CaseResult:
     out = case.reconstruction
     return CaseResult(
         name=task.name,

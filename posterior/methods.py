@@ -10,10 +10,10 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from inverse.operators.base import LinearOperator
-from medical import classical
+from medical import classical, samplers
 from medical.classical.course import Progress
 
-__all__ = ["CT", "MRI", "Method", "make", "plain", "within"]
+__all__ = ["CT", "LEARNED", "MRI", "Method", "make", "plain", "within"]
 
 
 class Method(Protocol):
@@ -43,6 +43,12 @@ MRI: dict[str, type[Any]] = {
     "tv": classical.FISTATV,
 }
 """Methods for k-space."""
+
+LEARNED: dict[str, type[Any]] = {
+    "dds": samplers.DDS,
+    "diffusion-mbir": samplers.DiffusionMBIR,
+}
+"""Methods for volumes with a prior of slices: ``reconstruct(model, A, y, seed=, progress=, run=)``."""
 
 
 def make(

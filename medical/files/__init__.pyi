@@ -1,4 +1,5 @@
 from .dicom import read_dicom as read_dicom
+from .dicom_series import write_dicom as write_dicom
 from .fastmri import KSpace as KSpace
 from .fastmri import fastmri_shape as fastmri_shape
 from .fastmri import read_fastmri as read_fastmri
@@ -12,6 +13,8 @@ from .ismrmrd import TrajectoryData as TrajectoryData
 from .ismrmrd import read_ismrmrd as read_ismrmrd
 from .nifti import read_nifti as read_nifti
 from .nifti import write_nifti as write_nifti
+from .orientation import Undo as Undo
+from .orientation import canonical as canonical
 from .scan import Scan as Scan
 from .sinogram import Sinogram as Sinogram
 from .sinogram import SinogramHeader as SinogramHeader
@@ -19,3 +22,5 @@ from .sinogram import SinogramWriter as SinogramWriter
 from .sinogram import read_sinogram as read_sinogram
 from .sinogram import sinogram_writer as sinogram_writer
 from .sinogram import write_sinogram as write_sinogram
+from .volumes import read_volume as read_volume
+from .volumes import write_volume as write_volume

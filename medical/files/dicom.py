@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import struct
-import warnings
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medical.files.damage import damage
+from medical.files.dicom_file import check_slice, decoding, numbers, read_header, read_values
 from medical.files.scan import Scan
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["read_dicom"]
+__all__ = ["LPS_TO_RAS", "read_dicom", "series_headers"]
 
-SUFFIXES = (".dcm", ".ima")  # what bears one must be DICOM
 UNEVEN = 0.1  # of the slice spacing; positions in files are rounded, while a missing slice is off by one
 ORIENTED = 1e-4  # direction cosines that differ less are the same
-NEEDED = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
+SAME = ("Rows", "Columns", "Modality", "FrameOfReferenceUID")
+CLOSE = ("PixelSpacing", "ImageOrientationPatient")
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+Slices = list[tuple[Path, "Dataset"]]
 
 
 def read_dicom(folder: str | Path, *, series: str | None = None) -> Scan:
@@ -38,66 +38,40 @@ def read_dicom(folder: str | Path, *, series: str | None = None) -> Scan:
     ----------
     series: SeriesInstanceUID of the series to read, where the folder holds several.
 
-    Raises ``NotADirectoryError`` where there is no folder, and ``ValueError`` naming it for no pictures, several series,
-    slices of different size or orientation, slices that are missing or there twice, compressed, coloured or multi-frame
-    pixels, and damaged files.
+    Raises ``NotADirectoryError`` where there is no folder, and ``ValueError`` naming it or the file for no pictures, several
+    series, slices of different size, orientation, modality or frame of reference, slices that are missing or there twice,
+    compressed, coloured or multi-frame pixels, and damaged files.
     """
     folder = Path(folder)
+    slices = series_headers(folder, series=series)
+    with decoding(folder, "damaged DICOM series"):
+        first = slices[0][1]
+        for path, header in slices:
+            with decoding(path):
+                check_slice(path, header)
+                _check_alike(path, header, first)
+        across, down = np.split(numbers(first, "ImageOrientationPatient"), 2)
+        normal = np.cross(across, down)
+        slices.sort(key=lambda found: float(_position(found[1]) @ normal))
+        affine = torch.from_numpy(_affine(folder, slices))
+        data = torch.from_numpy(np.stack([read_values(path) for path, _ in slices]))
+        unit = str(first.get("RescaleType") or ("HU" if first.get("Modality") == "CT" else ""))
+        return Scan(data=data, affine=affine, unit="" if unit == "US" else unit)
+
+
+def series_headers(folder: Path, *, series: str | None = None) -> Slices:
+    """Path and header of each picture of the only series in ``folder``, or of ``series``, in the order of their names.
+
+    Raises ``NotADirectoryError`` where there is no folder, and ``ValueError`` for damaged files, no pictures, and several
+    series without ``series``.
+    """
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder}: must be a folder of DICOM slices")
-    slices = _one_series(folder, _headers(folder), series)
-    first = slices[0][1]
-    for path, header in slices:
-        with damage(path, "damaged DICOM file", *_broken()):
-            _check_slice(path, header)
-            _check_alike(path, header, first)
-    across, down = np.split(np.array(first.ImageOrientationPatient, dtype=np.float64), 2)
-    normal = np.cross(across, down)
-    slices.sort(key=lambda found: float(_position(found[1]) @ normal))
-    affine = _affine(folder, [header for _, header in slices])
-    data = np.stack([_values(path) for path, _ in slices])
-    unit = getattr(first, "RescaleType", None) or ("HU" if first.get("Modality") == "CT" else "")
-    return Scan(data=torch.from_numpy(data), affine=torch.from_numpy(affine), unit="" if unit == "US" else str(unit))
-
-
-def _broken() -> tuple[type[Exception], ...]:
-    """What pydicom raises for damaged files, apart from ``ValueError``."""
-    from pydicom.errors import BytesLengthException
-
-    known = (OSError, EOFError, KeyError, AttributeError, TypeError, NotImplementedError, RuntimeError, struct.error)
-    return *known, BytesLengthException
-
-
-def _headers(folder: Path) -> list[tuple[Path, Dataset]]:
-    """The files that hold a picture, without reading their pixels."""
-    import pydicom
-
-    found: list[tuple[Path, Dataset]] = []
-    for path in sorted(p for p in folder.iterdir() if p.is_file()):
-        try:
-            with damage(path, "damaged DICOM file", *_broken()):
-                header = pydicom.dcmread(path, stop_before_pixels=True)
-                header.get("SeriesInstanceUID")
-        except pydicom.errors.InvalidDicomError:
-            if path.suffix.lower() in SUFFIXES:
-                raise ValueError(f"{path}: damaged, or no DICOM file; remove it or copy it again") from None
-            continue
-        if "Rows" in header:
-            found.append((path, header))
-        elif "Image Storage" in _kind(header):
-            raise ValueError(f"{path}: truncated, it ends before the size of the picture; copy it again")
-    if not found:
+    slices = [
+        (path, header) for path in sorted(folder.iterdir()) if path.is_file() and (header := read_header(path)) is not None
+    ]
+    if not slices:
         raise ValueError(f"{folder}: holds no DICOM pictures; name the folder of the slices itself")
-    return found
-
-
-def _kind(header: Dataset) -> str:
-    """Name of what the file holds, such as "CT Image Storage"; a file that ends before saying so counts as a picture."""
-    found = header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID")
-    return found.name if found else "Image Storage"
-
-
-def _one_series(folder: Path, slices: list[tuple[Path, Dataset]], series: str | None) -> list[tuple[Path, Dataset]]:
     found = sorted({str(header.get("SeriesInstanceUID", "")) for _, header in slices})
     if series is None and len(found) > 1:
         raise ValueError(f"{folder}: holds {len(found)} series; choose one with series=, of {found}")
@@ -106,89 +80,57 @@ def _one_series(folder: Path, slices: list[tuple[Path, Dataset]], series: str | 
     return [(path, header) for path, header in slices if series in (None, str(header.get("SeriesInstanceUID", "")))]
 
 
-def _check_slice(path: Path, header: Dataset) -> None:
-    missing = [name for name in NEEDED if header.get(name) is None]
-    if missing:
-        frames = "; multi-frame files are not read, split them first" if header.get("NumberOfFrames", 1) != 1 else ""
-        raise ValueError(f"{path}: lacks {', '.join(missing)}{frames}")
-    if int(header.get("NumberOfFrames", 1) or 1) != 1:
-        raise ValueError(f"{path}: has {header.NumberOfFrames} frames; multi-frame files are not read, split them first")
-    if int(header.get("SamplesPerPixel", 1)) != 1:
-        raise ValueError(f"{path}: must be grey, got {header.SamplesPerPixel} samples a pixel")
-    if len(_position(header)) != 3:
-        raise ValueError(f"{path}: ImagePositionPatient must be three numbers, got {header.ImagePositionPatient}")
-    syntax = header.file_meta.get("TransferSyntaxUID")
-    if syntax is None:
-        raise ValueError(f"{path}: states no transfer syntax; write it again as explicit little endian")
-    if syntax.is_encapsulated:
-        raise ValueError(f"{path}: compressed pixels ({syntax.name}) are not read; decompress them first")
-
-
 def _check_alike(path: Path, header: Dataset, first: Dataset) -> None:
-    for name in ("Rows", "Columns"):
-        if header[name].value != first[name].value:
+    for name in SAME:
+        if header.get(name) != first.get(name):
+            raise ValueError(f"{path}: {name} is {header.get(name)}, in other slices {first.get(name)}")
+    for name in CLOSE:
+        if not np.allclose(numbers(header, name), numbers(first, name), rtol=0, atol=ORIENTED):
             raise ValueError(f"{path}: {name} is {header[name].value}, in other slices {first[name].value}")
-    for name in ("PixelSpacing", "ImageOrientationPatient"):
-        if not np.allclose(_numbers(header, name), _numbers(first, name), rtol=0, atol=ORIENTED):
-            raise ValueError(f"{path}: {name} is {header[name].value}, in other slices {first[name].value}")
-
-
-def _numbers(header: Dataset, name: str) -> NDArray[np.float64]:
-    return np.array(header[name].value, dtype=np.float64)
 
 
 def _position(header: Dataset) -> NDArray[np.float64]:
-    return _numbers(header, "ImagePositionPatient")
+    return numbers(header, "ImagePositionPatient")
 
 
-def _affine(folder: Path, headers: list[Dataset]) -> NDArray[np.float64]:
+def _affine(folder: Path, slices: Slices) -> NDArray[np.float64]:
     """(x, y, z, 1) to RAS in mm, of slices in order."""
-    first = headers[0]
-    across, down = np.split(_numbers(first, "ImageOrientationPatient"), 2)
-    dy, dx = _numbers(first, "PixelSpacing")  # between rows, between columns
+    first = slices[0][1]
+    across, down = np.split(numbers(first, "ImageOrientationPatient"), 2)
+    dy, dx = numbers(first, "PixelSpacing")  # between rows, between columns
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1], affine[:3, 3] = across * dx, down * dy, _position(first)
-    affine[:3, 2] = _step(folder, headers, np.cross(across, down))
+    affine[:3, 2] = _step(folder, slices, np.cross(across, down))
     return LPS_TO_RAS @ affine
 
 
-def _step(folder: Path, headers: list[Dataset], normal: NDArray[np.float64]) -> NDArray[np.float64]:
+def _step(folder: Path, slices: Slices, normal: NDArray[np.float64]) -> NDArray[np.float64]:
     """From one slice to the next."""
-    if len(headers) == 1:
-        thickness = headers[0].get("SpacingBetweenSlices") or headers[0].get("SliceThickness")
+    if len(slices) == 1:
+        header = slices[0][1]
+        thickness = header.get("SpacingBetweenSlices") or header.get("SliceThickness")
         if not thickness:
             raise ValueError(f"{folder}: a single slice that states no SliceThickness has no volume")
         return normal * float(thickness)
-    positions = np.stack([_position(header) for header in headers])
+    positions = np.stack([_position(header) for _, header in slices])
     gaps = np.diff(positions @ normal)
     spacing = float(np.median(gaps))
     if gaps.min() <= UNEVEN * max(spacing, 1e-3):
         number = int(gaps.argmin())
-        raise ValueError(f"{folder}: two slices at {positions[number].tolist()} mm; a volume has one at each place")
-    for before, after in pairwise(range(len(headers))):
+        names = f"{slices[number][0].name} and {slices[number + 1][0].name}"
+        raise ValueError(
+            f"{folder}: two slices at {positions[number].tolist()} mm, {names}; a volume has one at each place: take out "
+            "copies, and put echoes or phases into folders of their own"
+        )
+    for before, after in pairwise(range(len(slices))):
         if abs(gaps[before] - spacing) > UNEVEN * spacing:
+            names = f"{slices[before][0].name} and {slices[after][0].name}"
             raise ValueError(
-                f"{folder}: uneven slices, {gaps[before]:g} mm between numbers {before} and {after} along the normal and "
-                f"{spacing:g} mm elsewhere; slices are missing"
+                f"{folder}: uneven slices, {gaps[before]:g} mm between numbers {before} and {after} along the normal ({names}) "
+                f"and {spacing:g} mm elsewhere; slices are missing"
             )
-    step = (positions[-1] - positions[0]) / (len(headers) - 1)
-    straight = positions[0] + np.arange(len(headers))[:, None] * step
+    step = (positions[-1] - positions[0]) / (len(slices) - 1)
+    straight = positions[0] + np.arange(len(slices))[:, None] * step
     if np.abs(positions - straight).max() > 0.5 * spacing:
         raise ValueError(f"{folder}: the slices do not lie on a straight line; they are not one volume")
     return step
-
-
-def _values(path: Path) -> NDArray[np.float32]:
-    """Slope times stored value plus intercept, (H, W)."""
-    import pydicom
-
-    with damage(path, "truncated or damaged pixels", *_broken()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is said of the file's style does not touch its pixels
-        file: Any = pydicom.dcmread(path)
-        stored = file.pixel_array
-        slope, intercept = file.get("RescaleSlope"), file.get("RescaleIntercept")
-        slope, intercept = (1.0 if slope is None else float(slope)), (0.0 if intercept is None else float(intercept))
-    values = (stored.astype(np.float64) * slope + intercept).astype(np.float32)
-    if not np.isfinite(values).all():
-        raise ValueError(f"{path}: holds values that are NaN or infinite")
-    return values

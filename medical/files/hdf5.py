@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -12,11 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medical.files.damage import damage
+from medical.files.lengths import check_lengths
 
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["check_finite", "dataset", "reading", "software", "text"]
+__all__ = ["DEFLATED", "check_finite", "dataset", "reading", "software", "text"]
+
+DAMAGED = "truncated or damaged HDF5 file; copy or write it again"
+DEFLATED = 1032  # bytes that deflate makes of one, at most
+BOUNDED = {1, 2, 3, 32000}  # HDF5's filters that stay within it: deflate, shuffle, checksum, LZF
 
 
 @contextmanager
@@ -33,8 +40,10 @@ def reading(path: str | Path) -> Iterator[h5py.File]:
         raise FileNotFoundError(f"{path}: there is no such file")
     if not h5py.is_hdf5(path):
         raise ValueError(f"{path}: not an HDF5 file")
-    what = "truncated or damaged HDF5 file; copy or write it again"
-    with damage(path, what, OSError, RuntimeError, KeyError), h5py.File(path, "r") as file:
+    with damage(path, DAMAGED, OSError, RuntimeError, KeyError, MemoryError), h5py.File(path, "r") as file:
+        with damage(path, DAMAGED, LookupError, TypeError, struct.error):
+            _check_attributes(file)
+            check_lengths(file)
         yield file
 
 
@@ -50,7 +59,43 @@ def dataset(group: h5py.Group, name: str, ranks: tuple[int, ...]) -> h5py.Datase
         raise ValueError(f"{path}: dataset {name!r} must have {allowed} axes, got shape {found.shape}")
     if 0 in found.shape:
         raise ValueError(f"{path}: dataset {name!r} is empty, shape {found.shape}")
+    with damage(Path(path), DAMAGED, TypeError):  # of types that NumPy does not have
+        _check_storage(found)
+    _check_attributes(found)
+    with damage(Path(path), DAMAGED, LookupError, TypeError, struct.error):
+        check_lengths(found)
     return found
+
+
+def _check_storage(found: h5py.Dataset) -> None:
+    """Before memory is taken: a damaged shape or type may claim any size, and what was never written would read as zeros."""
+    import h5py
+
+    layout = found.id.get_create_plist()
+    if layout.get_layout() == h5py.h5d.VIRTUAL or layout.get_external_count():
+        return  # lies in other files
+    filters = {layout.get_filter(n)[0] for n in range(layout.get_nfilters())}
+    if filters - BOUNDED:
+        return
+    held, size = found.id.get_storage_size(), Path(found.file.filename).stat().st_size
+    claimed = math.prod(found.shape) * found.dtype.itemsize
+    if held > size or claimed > held * (DEFLATED if filters else 1):
+        raise ValueError(
+            f"{found.file.filename}: truncated or damaged HDF5 file, dataset {found.name!r} of shape {found.shape} takes "
+            f"{claimed} bytes and has {held} in a file of {size}; copy or write it again"
+        )
+
+
+def _check_attributes(found: h5py.Group | h5py.Dataset) -> None:
+    size = Path(found.file.filename).stat().st_size
+    for name in found.attrs:
+        with damage(Path(found.file.filename), DAMAGED, TypeError):
+            attribute = found.attrs.get_id(name)
+            claimed = math.prod(attribute.shape or ()) * attribute.dtype.itemsize
+        if claimed > size:
+            raise ValueError(
+                f"{found.file.filename}: damaged HDF5 file, attribute {name!r} takes {claimed} bytes; copy it again"
+            )
 
 
 def check_finite(values: NDArray[Any], what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medical.files.hdf5 import dataset, reading, text
+from medical.files.hdf5 import DEFLATED, dataset, reading, text
 from medical.files.header import Header, Limits
 from medical.files.readouts import Readouts
 
@@ -187,6 +188,9 @@ def _gridded(
     """Every readout added where it belongs, divided by how often that was."""
     (nx, ny, nz), counters = matrix, readouts.counters(chosen)
     sizes = tuple(len(values) for values in axes.values())
+    claimed, held = 8 * math.prod(sizes) * readouts.coils * nz * ny * nx, Path(readouts.path).stat().st_size
+    if claimed > held * DEFLATED:  # before memory is taken
+        raise ValueError(f"{readouts.path}: the encoded matrix of {matrix} takes {claimed} bytes, the file has {held}")
     kspace = np.zeros((*sizes, readouts.coils, nz, ny, nx), np.complex64)
     repeats = np.zeros((*sizes, nz, ny, nx), np.int16)
     outer = [np.searchsorted(values, counters[name]) for name, values in axes.items()]

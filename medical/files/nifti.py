@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
+import struct
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 
 from medical.files.atomic import written_whole
 from medical.files.damage import damage
-from medical.files.hdf5 import check_finite
+from medical.files.hdf5 import DEFLATED, check_finite
 from medical.files.scan import Scan
 
 __all__ = ["read_nifti", "write_nifti"]
@@ -38,10 +41,13 @@ def read_nifti(path: str | Path) -> Scan:
     _check_suffix(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file")
-    broken = (OSError, EOFError, KeyError, zlib.error, nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError)
-    with damage(path, "damaged or no NIfTI file", *broken):
+    broken = (OSError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError, MemoryError, struct.error, zlib.error)
+    theirs = (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError)
+    with damage(path, "damaged or no NIfTI file", *broken, *theirs), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd values that are checked here
         image: Any = nib.load(path, mmap=False)
         _check_kind(path, image)
+        _check_size(path, image)
         array = np.asanyarray(image.dataobj)
         length = LENGTH_NAMES.get(image.header.get_xyzt_units()[0], "mm")
     array = array.reshape((*image.shape, 1)[:3])
@@ -100,6 +106,14 @@ def _check_kind(path: Path, image: Any) -> None:
         raise ValueError(f"{path}: the volume is empty or no image, shape {shape}")
     if any(n != 1 for n in shape[3:]):
         raise ValueError(f"{path}: must be one volume (i, j, k), got shape {shape}; save the volumes of a series one by one")
+
+
+def _check_size(path: Path, image: Any) -> None:
+    """Before memory is taken for the volume: a damaged header may claim any size."""
+    claimed = image.dataobj.offset + math.prod(image.shape) * image.get_data_dtype().itemsize
+    held = path.stat().st_size * (DEFLATED if path.name.lower().endswith(".gz") else 1)
+    if claimed > held:
+        raise ValueError(f"shape {image.shape} takes {claimed} bytes, the file holds at most {held}; copy it again")
 
 
 def _header_bytes(header: Any) -> bytes:

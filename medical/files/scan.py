@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from monai.data import MetaTensor
 
 __all__ = ["LENGTHS", "Scan"]
 
@@ -51,3 +55,36 @@ class Scan:
         """(dz, dy, dx) in mm: the lengths of the affine's columns."""
         dx, dy, dz = (self.affine[:3, :3].norm(dim=0) * LENGTHS[self.length]).tolist()
         return dz, dy, dx
+
+    def to_monai(self) -> MetaTensor:
+        """As MONAI has it: a ``MetaTensor`` (1, x, y, z) whose affine takes the indices (x, y, z) to RAS in mm.
+
+        It is what ``LoadImage`` and ``EnsureChannelFirst`` give for the NIfTI file, so that spatial transforms apply. Raises
+        ``ImportError`` where MONAI is not installed.
+        """
+        tensor = _meta_tensor()
+        affine = self.affine.clone()
+        affine[:3] *= LENGTHS[self.length]
+        return tensor(self.data.permute(2, 1, 0)[None].contiguous(), affine=affine, meta={"unit": self.unit, "space": "RAS"})
+
+    @classmethod
+    def from_monai(cls, image: MetaTensor) -> Scan:
+        """From a ``MetaTensor`` (1, x, y, z), before or after transforms that keep its affine up to date; lengths in mm.
+
+        Raises ``TypeError`` for another tensor, ``ValueError`` for several channels, and ``ImportError`` without MONAI.
+        """
+        if not isinstance(image, _meta_tensor()):
+            raise TypeError(f"image must be a monai MetaTensor, which has an affine, got {type(image).__name__}")
+        if image.ndim != 4 or image.shape[0] != 1:
+            raise ValueError(f"image must be (1, x, y, z), got {tuple(image.shape)}; convert channels one by one")
+        data = image.as_tensor()[0].permute(2, 1, 0).to("cpu", torch.float32).contiguous()
+        affine = image.affine.to("cpu", torch.float64)
+        return cls(data=data, affine=torch.as_tensor(affine).clone(), unit=str(image.meta.get("unit", "")))
+
+
+def _meta_tensor() -> type[MetaTensor]:
+    try:
+        from monai.data import MetaTensor
+    except ImportError as error:
+        raise ImportError("MONAI is needed to convert volumes from and to MetaTensor; install it: pip install monai") from error
+    return MetaTensor

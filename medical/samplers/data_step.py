@@ -13,6 +13,8 @@ from medical.samplers.stack import Stack
 
 __all__ = ["DataStep", "Position", "volume_cg"]
 
+ROUNDING = 4.0  # of a sum of a few terms, in units of the type's
+
 
 @dataclass
 class Position:
@@ -42,7 +44,7 @@ class DataStep:
         v <- S_(weight / rho)(D u + w), the shrinkage of the coupling
         w <- w + D u - v
 
-    Afterwards every ``|w| <= weight / rho``, so v - w is D of the last iterate up to twice that: the step pulls the
+    Afterwards every ``|w| <= weight / rho``, so v - w is D of the last iterate up to three times that: the step pulls the
     differences of slices towards what they were before.
 
     Attributes
@@ -84,13 +86,14 @@ class DataStep:
 def volume_cg(normal: Callable[[Tensor], Tensor], b: Tensor, x: Tensor, iterations: int) -> Tensor:
     """Steps of conjugate gradients on ``M x = b`` over the whole volume; the first is steepest descent, exactly searched.
 
-    Inner products are summed in float64: 3e7 voxels in float32 would lose three digits.
+    Inner products are summed in float64: 3e7 voxels in float32 would lose three digits. They end where the residual is the
+    rounding of ``b``, most of which M may not see: it would be followed without end.
     """
     r = b - normal(x)
     p = r
-    rho = _dot(r, r)
+    rho, rounding = _dot(r, r), (ROUNDING * torch.finfo(b.dtype).eps) ** 2 * _dot(b, b)
     for _ in range(iterations):
-        if rho == 0:
+        if rho <= rounding:
             break
         q = normal(p)
         curvature = _dot(p, q)

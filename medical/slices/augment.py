@@ -14,7 +14,7 @@ __all__ = ["Augment", "smooth_phase"]
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Of one slice (H, W) around [0, 1], a random square (C, size, size): one channel, or real and imaginary part.
+    """Of one slice (H, W) around [0, 1], a random square (1, size, size).
 
     Attributes
     ----------
@@ -23,7 +23,8 @@ class Augment:
         Half of the slices stay on their grid and are only moved by whole pixels.
     dihedral: any of the eight mirrorings and quarter turns, for data of unknown orientation; else left and right only.
     gamma: greatest exponent of a change of contrast, 1 for none; its inverse is the least.
-    phase: strength in radians of a random smooth phase; None keeps the image real.
+    phase: strength in radians of a random smooth phase, of which the real part is taken: MR images are complex, and real and
+        imaginary part are alike. None leaves the image as it is.
     """
 
     size: int
@@ -43,10 +44,9 @@ class Augment:
             out = out.rot90(int(torch.randint(4, ())), (-2, -1))
         if self.gamma > 1:
             out = out.clamp(min=0) ** (self.gamma ** float(2 * torch.rand(()) - 1))
-        if self.phase is None:
-            return out[None].contiguous()
-        angle = smooth_phase(self.size, self.phase)
-        return torch.stack([out * angle.cos(), out * angle.sin()])
+        if self.phase is not None:
+            out = out * smooth_phase(self.size, self.phase).cos()
+        return out[None].contiguous()
 
     def _moved(self, image: Tensor) -> Tensor:
         height, width = image.shape

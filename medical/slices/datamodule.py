@@ -32,19 +32,17 @@ class RandomSlices(Dataset[Tensor]):
 
 
 class WholeSlices(Dataset[Tensor]):
-    """At most ``most`` slices of each subject, equally spaced, padded or cropped about the centre to (C, size, size)."""
+    """At most ``most`` slices of each subject, equally spaced, padded or cropped about the centre to (1, size, size)."""
 
-    def __init__(self, subjects: Sequence[Tensor], size: int, channels: int, most: int = 6) -> None:
+    def __init__(self, subjects: Sequence[Tensor], size: int, most: int = 6) -> None:
         picked = [s[torch.linspace(0, len(s) - 1, min(most, len(s))).round().long()] for s in subjects]
         self.slices = [_centred(image, size) for stack in picked for image in stack]
-        self.channels = channels
 
     def __len__(self) -> int:
         return len(self.slices)
 
     def __getitem__(self, index: int) -> Tensor:
-        image = self.slices[index]
-        return F.pad(image[None], (0, 0, 0, 0, 0, self.channels - 1))  # further channels, the imaginary part, are zero
+        return self.slices[index][None]
 
 
 class SliceDataModule(LightningDataModule):
@@ -95,8 +93,7 @@ class SliceDataModule(LightningDataModule):
         return DataLoader(data, self.batch_size, num_workers=self.workers, persistent_workers=self.workers > 0, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Tensor]:
-        channels = 1 if self.augment.phase is None else 2
-        return DataLoader(WholeSlices(self.val_subjects, self.augment.size, channels), self.batch_size)
+        return DataLoader(WholeSlices(self.val_subjects, self.augment.size), self.batch_size)
 
     def test_dataloader(self) -> DataLoader[Tensor]:
         return self.val_dataloader()

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from posterior.commands.options import Device
+from posterior.commands.volume_options import VolumeOptions, with_options
 
 if TYPE_CHECKING:
     from posterior.projections import Projected
     from posterior.tomography import Reconstructed, Reconstructing
+    from posterior.volumes import VolumeRecord
 
 __all__ = ["add_to"]
 
@@ -73,7 +75,11 @@ class Method(StrEnum):
     fista_tv = "fista-tv"
     admm_tv = "admm-tv"
     pdhg_tv = "pdhg-tv"
+    dds = "dds"
+    diffusion_mbir = "diffusion-mbir"
 
+
+LEARNED = (Method.dds, Method.diffusion_mbir)
 
 Source = Annotated[Path, typer.Argument(metavar="SINOGRAM", help="HDF5 file that `posterior project` writes.")]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="NIfTI file to write, .nii or .nii.gz.")]
@@ -90,7 +96,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("project")(project)
     app.command("fbp")(fbp)
-    app.command("reconstruct")(reconstruct)
+    app.command("reconstruct")(with_options(reconstruct))
 
 
 def project(
@@ -156,10 +162,19 @@ def fbp(
 
 
 def reconstruct(
-    sinogram: Source,
+    source: Annotated[
+        Path | None,
+        typer.Argument(metavar="SOURCE", help="Projections, k-space (HDF5), or a scan to simulate: NIfTI, DICOM folder."),
+    ] = None,
     *,
-    out: Out,
-    method: Annotated[Method, typer.Option(help="Analytic, algebraic, least squares, or total variation.")] = Method.fista_tv,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="OUT", help="NIfTI file to write; with a prior also a DICOM folder.")
+    ],
+    sinogram: Annotated[Path | None, typer.Option(help="Projections that `posterior project` writes, as SOURCE.")] = None,
+    method: Annotated[
+        Method | None,
+        typer.Option(help="Default: fista-tv; with --modality dds. dds and diffusion-mbir take a prior, others do without."),
+    ] = None,
     iterations: Annotated[int | None, typer.Option(min=1, max=100_000, help="At most; default: the method's own.")] = None,
     weight: Annotated[
         float | None, typer.Option(min=0.0, help="Of total variation, or of the squares for cgls; default: from the noise.")
@@ -175,13 +190,70 @@ def reconstruct(
     device: DeviceOption = Device.auto,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
+    volume: VolumeOptions,
 ) -> None:
-    """Reconstruct by a chosen method."""
+    """Reconstruct projections by a chosen method, or with a prior of slices a volume of CT or MRI."""
+    found = _one_source(source, sinogram)
+    method = method or (Method.dds if volume.modality else Method.fista_tv)
+    if method in LEARNED:
+        _check_learned(method, tolerance=tolerance, unit=unit, positive=positive)
+        given = {"water": water, "weight": weight, "iterations": iterations}
+        _run_volume(found, out, method, volume, given=given, device=device, overwrite=overwrite, as_json=as_json)
+        return
+    _check_classical(method, found, volume)
     from posterior import tomography
 
-    given = {"iterations": iterations, "weight": weight, "tolerance": tolerance}
-    settings = tomography.Reconstructing(method=method.value, given=given, unit=unit.value, water=water, positive=positive)
-    _run("reconstruct", sinogram, out, settings, device=device, overwrite=overwrite, as_json=as_json)
+    settings = tomography.Reconstructing(
+        method=method.value, given={"iterations": iterations, "weight": weight, "tolerance": tolerance}, unit=unit.value,
+        water=water, positive=positive,
+    )  # fmt: skip
+    _run("reconstruct", found, out, settings, device=device, overwrite=overwrite, as_json=as_json)
+
+
+def _one_source(source: Path | None, sinogram: Path | None) -> Path:
+    if (source is None) == (sinogram is None):
+        raise ValueError("name one SOURCE to reconstruct from, or projections by --sinogram")
+    found = source or sinogram
+    assert found is not None
+    return found
+
+
+def _check_learned(method: Method, *, tolerance: float | None, unit: Unit, positive: bool) -> None:
+    refused = {"--tolerance": tolerance is not None, "--unit attenuation": unit is not Unit.hu, "--signed": not positive}
+    for option, given in refused.items():
+        if given:
+            raise ValueError(f"{option} is no setting of {method.value}")
+
+
+def _check_classical(method: Method, source: Path, volume: VolumeOptions) -> None:
+    learned = ", ".join(m.value for m in LEARNED)
+    if source.name.lower().endswith((".nii", ".nii.gz")) or source.is_dir():
+        raise ValueError(
+            f"{source}: {method.value} takes projections, which `posterior project` makes of a scan; "
+            f"{learned} simulate them, with --modality"
+        )
+    for name in volume.given():
+        flag = {"degrees": "range"}.get(name, name).replace("_", "-")
+        raise ValueError(f"--{flag} is for the methods with a prior ({learned}), not for {method.value}")
+
+
+def _run_volume(
+    source: Path, out: Path, method: Method, volume: VolumeOptions, *, given: dict[str, Any], device: Device, overwrite: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    from posterior import volume_request as request
+    from posterior import volumes
+    from posterior.methods import plain
+    from posterior.progress import Meter
+
+    job = request.job_of(source, volume, method.value, **given)
+    outputs = request.outputs_of(out, volume, overwrite=overwrite)
+    with Meter("reconstruct") as meter:
+        done = volumes.reconstruct(job, outputs, request.running_of(volume, device), progress=meter)
+    if done is None:
+        return
+    record = {"command": "reconstruct", **plain(dataclasses.asdict(done))}
+    typer.echo(json.dumps(record, default=str) if as_json else _volume_lines(done))
 
 
 def _run(name: str, sinogram: Path, out: Path, settings: Reconstructing, *, as_json: bool, **where: Any) -> None:
@@ -206,3 +278,22 @@ def _line(done: Reconstructed) -> str:
     fit = "" if done.residual_ratio is None else f", residual {done.residual_ratio:.2f} of the noise"
     advice = "" if done.converged else f"; {done.reason}"
     return f"{done.output}: {shape}, voxel {voxel}, {done.method}{steps}, {done.seconds:.1f} s{fit}{advice}"
+
+
+def _volume_lines(done: VolumeRecord) -> str:
+    shape, voxel = " x ".join(map(str, done.shape)), " x ".join(f"{h:.4g}" for h in done.voxel)
+    fit = f"residual {100 * done.residual:.2g} %" if done.chi_square is None else f"chi-square {done.chi_square:.3f}"
+    lines = [
+        f"{done.output}: {shape}, voxel {voxel}, {done.method} with {done.model}, {done.network_calls} network calls a slice, "
+        f"{done.seconds:.1f} s, {fit}"
+    ]
+    for name, found in done.scores.items():
+        planes = ", ".join(
+            f"{plane} {value:.2f} dB" + ("" if found.ssim[plane] is None else f" {found.ssim[plane]:.3f}")
+            for plane, value in found.psnr.items()
+            if value is not None
+        )
+        lines.append(f"{name}: {planes}")
+    if done.scores:
+        lines.append(f"PSNR and SSIM are means over slices, for a data range of {done.data_range}")
+    return "\n".join([*lines, *(f"{path}: {name}" for name, path in done.files.items())])

@@ -48,12 +48,10 @@ def test_validation_slices_are_whole_and_few(folder):
     torch.testing.assert_close(shown[0, 0], data.val_subjects[0][0, 4:36, 4:36])
 
 
-def test_imaginary_part_of_validation_is_zero(folder):
+def test_validation_has_no_phase(folder):
     data = SliceDataModule(str(folder), "mr", Augment(size=32, phase=0.5), batch_size=2, batches=1)
     data.setup("fit")
-    (batch, *_) = data.val_dataloader()
-    assert batch.shape[1] == 2
-    assert float(batch[:, 1].abs().max()) == 0
+    assert all(float(batch.min()) >= 0 for batch in data.val_dataloader())
 
 
 @pytest.mark.parametrize(("crowding", "share"), [(0.0, 0.5), (1.0, 0.9)])
@@ -76,10 +74,9 @@ def test_recipes_run(folder, tmp_path, monkeypatch, name):
     from posterior.training import run
 
     recipe = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
-    data, network = recipe["data"]["init_args"], recipe["model"]["init_args"]["denoiser"]["init_args"]["network"]
+    data = recipe["data"]["init_args"]
     data.update(path=str(folder), exclude=[])
     data["augment"]["init_args"]["size"] = 32
-    network["init_args"].update(channels=[8, 8], blocks=[1, 1])
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     monkeypatch.chdir(tmp_path)  # whatever a recipe writes lands here
     run(["fit", "--config", "recipe.yaml", "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"])
