@@ -16,9 +16,10 @@ __all__ = ["guided"]
 def guided(prior: SlicePrior, stack: Stack, x: Tensor, sigma: float, *, whole_chunks: bool = False) -> tuple[Tensor, Tensor]:
     """``eps(x)`` and ``grad_x |W (A x_0(x) - y)|`` of slices x (D, C, H, W), with ``x_0(x) = x - sigma eps(x)``.
 
-    The norm is that of each slice, or for an operator of volumes the root mean square over them, ``|.| / sqrt(D)``; with
-    ``whole_chunks`` that of the slices of a chunk, or of the volume. An operator of volumes ties all slices together: their
-    residual is worked out first and carried back through the network chunk by chunk, at two network calls a slice.
+    The norm is that of each slice, or for an operator of volumes ``sqrt(D) |.|``, whose gradient is as large in a slice as that
+    of its own norm would be; with ``whole_chunks`` that of the slices of a chunk, or of the volume. An operator of volumes
+    ties all slices together: their residual is worked out first and carried back through the network chunk by chunk, at two
+    network calls a slice.
     """
     if stack.volumetric:
         eps = prior.eps(x, sigma)

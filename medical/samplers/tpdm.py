@@ -95,8 +95,8 @@ class TPDM(LangevinSampler):
         stack, run = problem.stack, problem.prior.run
         own = sum(self.primary(problem, index) for index in range(steps))
         passes = 2 if stack.volumetric else 1
-        sides = torch.empty(stack.shape, device="meta").permute(PLANES[self.plane])
-        return 2 * (own * passes * len(run.parts(stack.shape[0])) + (steps - own) * len(run.parts(len(sides))))
+        along, across = (len(run.parts(stack.shape[axis])) for axis in (0, PLANES[self.plane][0]))
+        return 2 * (own * passes * along + (steps - own) * across)
 
     def step(self, problem: VolumeProblem, at: Position, index: int) -> None:
         prior, stack = problem.prior, problem.stack

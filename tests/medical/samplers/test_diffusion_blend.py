@@ -134,7 +134,14 @@ def test_the_data_step_is_kept():
 
 def test_a_network_with_classes():
     config = ADMConfig(
-        in_channels=3, out_channels=6, model_channels=32, channel_mult=(1,), num_res_blocks=1, attention_ds=(), num_classes=4
+        in_channels=3,
+        out_channels=6,
+        model_channels=32,
+        channel_mult=(1,),
+        num_res_blocks=1,
+        attention_ds=(),
+        head_channels=32,
+        num_classes=4,
     )
     torch.manual_seed(0)
     network = ADMUNet(config)

@@ -79,7 +79,9 @@ def test_channels_of_released_networks():
     """Networks that keep their channels in a configuration are understood as well."""
     from prior.networks.adm import ADMConfig, ADMUNet
 
-    config = ADMConfig(in_channels=2, out_channels=2, model_channels=32, channel_mult=(1,), num_res_blocks=1, attention_ds=())
+    config = ADMConfig(
+        in_channels=2, out_channels=2, model_channels=32, channel_mult=(1,), num_res_blocks=1, attention_ds=(), head_channels=32
+    )
     model = Denoiser(ADMUNet(config), Linear())
     x = randn(3, 1, 4, 4, dtype=torch.complex64)
     assert SlicePrior(model, Run()).eps(x, 0.5).shape == x.shape

@@ -51,7 +51,8 @@ def test_half_of_the_slices_keep_their_grid():
 
 def test_dihedral_shows_all_eight_views():
     image = torch.arange(9.0).view(3, 3)
-    seen = {tuple(o.flatten().tolist()) for o in draws(Augment(size=3, turn=0, zoom=(1, 1), shift=0, dihedral=True), image, 300)}
+    augment = Augment(size=3, turn=0, zoom=(1, 1), shift=0, dihedral=True)
+    seen = {tuple(out.flatten().tolist()) for out in draws(augment, image, 300)}
     views = [image.rot90(k, (0, 1)) for k in range(4)]
     for view in (*views, *(v.flip(1) for v in views)):
         assert tuple(view.flatten().tolist()) in seen
