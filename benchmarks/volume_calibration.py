@@ -7,8 +7,9 @@ Blocks of neighbouring slices, spread evenly over each volume, are measured, rec
 modality (or its network with the weights of FILE) and compared with the truth. The subjects of the training packs that are
 for research only, and two more, calibrate; those of the test folders test. The shipped priors have been trained on some of
 the former, which makes their factors too small rather than too large; the check on the others shows whether they hold. At
-256 x 256 the default is about 45 slices of CT a task, 80 network calls each: six minutes a task, were a call to take 0.1 s. --fast is a trial: five steps, two samples, one block of two slices. The JSON keeps what it holds of the other
-modality, and is read by ``inverse.calibration.load``.
+256 x 256 the default is about 45 slices of CT a task, 80 network calls each: six minutes a task, were a call to take 0.1 s.
+--fast is a trial: five steps, two samples, one block of two slices. The JSON keeps what it holds of the other modality, and
+is read by ``inverse.calibration.load``.
 """
 
 from __future__ import annotations

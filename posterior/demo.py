@@ -158,7 +158,7 @@ def run(
     """
     plan = plan or Plan()
     began = time.perf_counter()
-    tasks = (*TASKS, *SCANS)
+    tasks: list[_Task | demo_scans.Scan] = [*TASKS, *SCANS]
     for task in tasks:
         check_free(output / task.folder, overwrite=True)
     known = calibration.identity(plan.model) if plan.model not in (models or {}) else None

@@ -28,7 +28,7 @@ from posterior.kspace import Acquisition, Slice, open_kspace
 from posterior.methods import MRI, Method, make, plain, within
 from posterior.outputs import check_output, compute_device
 
-__all__ = ["Reconstructed", "Reconstructing", "reconstruct"]
+__all__ = ["Reconstructed", "Reconstructing", "compressed", "operator_of", "reconstruct"]
 
 SUFFIXES = (".nii", ".nii.gz")
 LINES = 24  # of calibration at most, where k-space was gridded for it
@@ -154,10 +154,10 @@ def _slice(
     if not bool(data.kspace.any()):
         sets = 1 if 1 in (acquired.coils, settings.coils) else settings.sets
         return data.kspace.new_zeros(sets, *acquired.cropped), None
-    kspace, calibration = _compressed(data, settings.coils)
+    kspace, calibration = compressed(data, settings.coils)
     density = None if data.trajectory is None else voronoi_density(data.trajectory, acquired.shape).to(device)
     kspace = kspace.to(device)
-    A = _operator(kspace, calibration, data, acquired, settings, density)
+    A = operator_of(kspace, calibration, data, acquired, settings, density)
     y = kspace[None]
     first = A.adjoint(y if density is None else y * density.to(y.real.dtype))
     scale = float(first.abs().max()) or 1.0
@@ -191,7 +191,7 @@ def corner_noise(data: Slice) -> float | None:
     return float((medians.mean() / (2 * math.log(2))).sqrt())
 
 
-def _compressed(data: Slice, coils: int | None) -> tuple[Tensor, Tensor | None]:
+def compressed(data: Slice, coils: int | None) -> tuple[Tensor, Tensor | None]:
     """K-space and calibration lines in so many virtual coils."""
     if coils is None or coils == len(data.kspace):
         return data.kspace, data.calibration
@@ -202,7 +202,7 @@ def _compressed(data: Slice, coils: int | None) -> tuple[Tensor, Tensor | None]:
     return squeeze(data.kspace, 0), calibration
 
 
-def _operator(
+def operator_of(
     kspace: Tensor,
     calibration: Tensor | None,
     data: Slice,

@@ -19,7 +19,7 @@ from medical.transmission import WATER, Transmission, attenuation
 from posterior.commands.options import Device
 from posterior.outputs import check_output, compute_device
 
-__all__ = ["BLOCK", "Projected", "Projecting", "project"]
+__all__ = ["BLOCK", "Projected", "Projecting", "grid_of", "project", "sliced"]
 
 BLOCK = 2**24  # numbers of image and measurement worked on at a time
 AIR = -1000.0  # HU
@@ -86,9 +86,9 @@ def project(
     """
     check_output(output, SUFFIXES, overwrite=overwrite)
     chosen, beam = serialise.read(geometry)
-    found = _sliced(read_nifti(scan), settings.slices, scan)
+    found = sliced(read_nifti(scan), settings.slices, scan)
     flat = len(beam.shape) == 2
-    volume = _grid(chosen, found, flat=flat, names=(scan, geometry))
+    volume = grid_of(chosen, found, flat=flat, names=(scan, geometry))
     mu, air = _attenuation(found, settings, scan)
     A = Projector(volume, beam, model=settings.model, truncated=settings.truncated)
     where = compute_device(device)
@@ -132,7 +132,7 @@ def _write(
     return maximum, starved
 
 
-def _sliced(scan: Scan, slices: str, path: Path) -> Scan:
+def sliced(scan: Scan, slices: str, path: Path) -> Scan:
     """The ``slices`` of the scan, with the affine moved to the first of them."""
     if not slices:
         return scan
@@ -148,7 +148,7 @@ def _sliced(scan: Scan, slices: str, path: Path) -> Scan:
     return Scan(data=scan.data[kept.start : kept.stop], affine=affine, unit=scan.unit, length=scan.length)
 
 
-def _grid(chosen: Volume | None, scan: Scan, *, flat: bool, names: tuple[Path, Path]) -> Volume:
+def grid_of(chosen: Volume | None, scan: Scan, *, flat: bool, names: tuple[Path, Path]) -> Volume:
     """The volume of the geometry, which has to be the scan's, or else that of the scan; row 0 of a slice at the top."""
     shape, spacing = tuple(scan.data.shape), scan.spacing
     own = Volume(shape[-2:], spacing[-2:]) if flat else Volume(shape, spacing, flip_y=True)

@@ -22,7 +22,16 @@ from posterior.commands.options import Device
 from posterior.methods import CT, make, plain, within
 from posterior.outputs import check_output, compute_device
 
-__all__ = ["Reconstructed", "Reconstructing", "reconstruct"]
+__all__ = [
+    "Reconstructed",
+    "Reconstructing",
+    "affine_of",
+    "geometry_of",
+    "measurement_of",
+    "noise_of",
+    "per_length",
+    "reconstruct",
+]
 
 BLOCK = 2**24  # numbers of image and measurement worked on at a time
 SUFFIXES = (".nii", ".nii.gz")
@@ -79,14 +88,14 @@ def reconstruct(
     wished = POSITIVE if settings.positive else {}
     method = make(CT, settings.method, settings.given, wished=wished)
     header = read_sinogram(source, part=slice(0, 1)).header
-    volume, beam = _geometry(header, source)
-    unit = _per_length(header, settings, source)
-    A = Projector(volume, beam, noise=_noise(header), truncated=True)
+    volume, beam = geometry_of(header, source)
+    unit = per_length(header, settings, source)
+    A = Projector(volume, beam, noise=noise_of(header), truncated=True)
     where = compute_device(device)
     began, parts, runs = time.perf_counter(), [], []
     blocks = _blocks(header, A)
     for index, part in enumerate(blocks):
-        y = _measurement(read_sinogram(source, part=part)).to(where)
+        y = measurement_of(read_sinogram(source, part=part)).to(where)
         run = method.reconstruct(A, y, progress=within(progress, index, len(blocks)))
         parts.append(run.estimate.cpu().float())
         runs.append(run)
@@ -94,7 +103,7 @@ def reconstruct(
             progress(index + 1, len(blocks))
     data = torch.cat(parts)[:, 0] if volume.ndim == 2 else parts[0][0, 0]
     data = data if unit is None else hounsfield(data, unit)
-    affine = _affine(volume) if header.affine is None else header.affine.double()
+    affine = affine_of(volume) if header.affine is None else header.affine.double()
     length = header.unit if header.unit in LENGTHS else "mm"
     scan = Scan(data=data, affine=affine, unit=f"1/{header.unit}" if unit is None else "HU", length=length)
     write_nifti(output, scan, overwrite=overwrite)
@@ -107,7 +116,7 @@ def reconstruct(
     )  # fmt: skip
 
 
-def _geometry(header: SinogramHeader, path: Path) -> tuple[Volume, Beam | VectorBeam]:
+def geometry_of(header: SinogramHeader, path: Path) -> tuple[Volume, Beam | VectorBeam]:
     """The grid and the beam in the file, held against the shape of the projections."""
     try:
         volume, beam = serialise.from_dict({key: header.geometry[key] for key in ("volume", "beam") if key in header.geometry})
@@ -121,7 +130,7 @@ def _geometry(header: SinogramHeader, path: Path) -> tuple[Volume, Beam | Vector
     return volume, beam
 
 
-def _noise(header: SinogramHeader) -> Noise:
+def noise_of(header: SinogramHeader) -> Noise:
     """Of the line integrals, from the photons that the file says were used."""
     if header.flat is None:
         return Noiseless()
@@ -130,7 +139,7 @@ def _noise(header: SinogramHeader) -> Noise:
     return LogPoisson(float(header.flat.mean()) - dark, readout=float(readout))
 
 
-def _per_length(header: SinogramHeader, settings: Reconstructing, path: Path) -> float | None:
+def per_length(header: SinogramHeader, settings: Reconstructing, path: Path) -> float | None:
     """The attenuation of water in the unit of the file, or None where no CT numbers are wanted."""
     if settings.unit != "hu":
         return None
@@ -151,12 +160,12 @@ def _blocks(header: SinogramHeader, A: Projector) -> list[slice]:
     return [slice(first, min(first + step, count)) for first in range(0, count, step)]
 
 
-def _measurement(sinogram: Sinogram) -> Tensor:
+def measurement_of(sinogram: Sinogram) -> Tensor:
     """(B, 1, views, columns) or (1, 1, views, rows, columns)."""
     return sinogram.data[:, None] if sinogram.header.axes[0] == "slices" else sinogram.data[None, None]
 
 
-def _affine(volume: Volume) -> Tensor:
+def affine_of(volume: Volume) -> Tensor:
     """From indices (x, y, z) to the world; slices of a picture lie as far apart as its columns, the first at z = 0."""
     affine = torch.eye(4, dtype=torch.float64)
     flat = volume.ndim == 2

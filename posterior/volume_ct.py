@@ -20,8 +20,8 @@ from medical.geometry import Beam, Detector, ParallelBeam, VectorBeam, Volume, s
 from medical.intensity import HounsfieldWindow
 from medical.operators import Projector
 from medical.transmission import WATER, LogPoisson, hounsfield
-from posterior.projections import _grid, _sliced
-from posterior.tomography import Reconstructing, _affine, _geometry, _measurement, _noise, _per_length
+from posterior.projections import grid_of, sliced
+from posterior.tomography import Reconstructing, affine_of, geometry_of, measurement_of, noise_of, per_length
 from posterior.turned import TurnedVolume, in_plane, turned
 from posterior.volume_inputs import Measured
 
@@ -67,7 +67,7 @@ def simulated_ct(path: Path, views: Views, slices: str = "") -> Measured:
     and a geometry that does not fit.
     """
     scan, undo = canonical(_in_hounsfield(read_volume(path), views.water, path))
-    scan = _sliced(scan, slices, path)
+    scan = sliced(scan, slices, path)
     window = HounsfieldWindow()
     image = window.to_image(scan.data)
     volume, beam = _beam(views, scan, path)
@@ -97,12 +97,12 @@ def measured_ct(path: Path, *, water: float | None = None, slices: str = "") -> 
     missing or damaged, and geometries without a grid.
     """
     header = read_sinogram(path, part=slice(0, 1)).header
-    volume, beam = _geometry(header, path)
-    per_length = _per_length(header, Reconstructing(water=water), path)
-    assert per_length is not None
+    volume, beam = geometry_of(header, path)
+    water_attenuation = per_length(header, Reconstructing(water=water), path)
+    assert water_attenuation is not None
     window = HounsfieldWindow()
-    scale = _attenuation(window, per_length)
-    noise = _noise(header)
+    scale = _attenuation(window, water_attenuation)
+    noise = noise_of(header)
     if isinstance(noise, LogPoisson):
         noise = LogPoisson(noise.photons, readout=noise.readout, attenuation=scale)
     raw = Projector(volume, beam, noise=noise, truncated=True)
@@ -110,10 +110,10 @@ def measured_ct(path: Path, *, water: float | None = None, slices: str = "") -> 
     if slices and header.axes[0] != "slices":
         raise ValueError(f"--slices chooses among slices; the projections in {path} are {header.axes}, of the whole volume")
     kept = _chosen(header.shape[0], slices, path)
-    affine = (_affine(volume) if header.affine is None else header.affine.double()).clone()
+    affine = (affine_of(volume) if header.affine is None else header.affine.double()).clone()
     if slices:
         affine[:3, 3] += kept.start * affine[:3, 2]
-    y = _measurement(read_sinogram(path, part=kept)) / scale
+    y = measurement_of(read_sinogram(path, part=kept)) / scale
     sides = (len(y), *volume.shape) if volume.ndim == 2 else volume.shape
     _, undo = canonical(Scan(data=torch.zeros(sides), affine=affine, length=length))
     A = turned(raw, undo) if volume.ndim == 3 or in_plane(undo) else raw
@@ -146,7 +146,7 @@ def _beam(views: Views, scan: Scan, path: Path) -> tuple[Volume, Beam | VectorBe
     """A parallel beam that sees the corners of the slices, or the beam of the file with the grid of the scan."""
     if views.geometry is not None:
         chosen, beam = serialise.read(views.geometry)
-        return _grid(chosen, scan, flat=len(beam.shape) == 2, names=(path, views.geometry)), beam
+        return grid_of(chosen, scan, flat=len(beam.shape) == 2, names=(path, views.geometry)), beam
     flat = Volume(tuple(scan.data.shape[-2:]), scan.spacing[-2:])
     du = min(flat.spacing)
     detector = Detector(math.ceil(2 * flat.outer_radius / du), du)
@@ -174,6 +174,6 @@ def _baseline(raw: Projector, y: Tensor, A: Any) -> tuple[str, Callable[[], Tens
 def _chosen(count: int, slices: str, path: Path) -> slice:
     """``slices`` as a range, checked."""
     empty = Scan(data=torch.zeros(count, 1, 1), affine=torch.eye(4, dtype=torch.float64))
-    kept = _sliced(empty, slices, path)
+    kept = sliced(empty, slices, path)
     first = int(kept.affine[2, 3])
     return slice(first, first + len(kept.data))

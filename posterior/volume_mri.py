@@ -22,9 +22,9 @@ from medical.operators import NUFFT, Sense
 from medical.operators.per_slice import SliceOperators
 from medical.sampling import voronoi_density
 from posterior.kspace import Acquisition, Slice, open_kspace
-from posterior.mri import Reconstructing, _compressed, _operator, corner_noise
+from posterior.mri import Reconstructing, compressed, corner_noise, operator_of
 from posterior.mri_simulation import Simulating, simulate
-from posterior.projections import _sliced
+from posterior.projections import sliced
 from posterior.volume_inputs import Measured, magnitude
 
 __all__ = ["Coils", "measured_mri", "simulated_mri"]
@@ -92,7 +92,7 @@ def simulated_mri(path: Path, settings: Simulating, coils: Coils, slices: str = 
     ("FIRST:LAST") of them counted from the feet.
     """
     scan, undo = canonical(read_volume(path))
-    scan = _sliced(scan, slices, path)
+    scan = sliced(scan, slices, path)
     data = scan.data.clamp(min=0)
     if not bool(data.any()):
         raise ValueError(f"{path}: no voxel is above zero; there is nothing to measure")
@@ -116,7 +116,7 @@ def simulated_mri(path: Path, settings: Simulating, coils: Coils, slices: str = 
 
 def _numbers(acquired: Acquisition, slices: str, path: Path) -> range:
     empty = Scan(data=torch.zeros(acquired.slices, 1, 1), affine=torch.eye(4, dtype=torch.float64))
-    kept = _sliced(empty, slices, path)
+    kept = sliced(empty, slices, path)
     first = int(kept.affine[2, 3])
     return range(first, first + len(kept.data))
 
@@ -130,9 +130,9 @@ def _encoding(data: Slice, acquired: Acquisition, coils: Coils) -> tuple[LinearO
         if data.trajectory is not None:
             return NUFFT(data.trajectory, acquired.shape, maps=maps), y
         return Sense(maps), y
-    kspace, calibration = _compressed(data, coils.compressed)
+    kspace, calibration = compressed(data, coils.compressed)
     density = None if data.trajectory is None else voronoi_density(data.trajectory, acquired.shape)
-    return _operator(kspace, calibration, data, acquired, Reconstructing(), density), kspace[None]
+    return operator_of(kspace, calibration, data, acquired, Reconstructing(), density), kspace[None]
 
 
 def _zero_filled(A: LinearOperator, y: Tensor) -> Tensor:

@@ -215,11 +215,12 @@ def test_the_ct_table_from_end_to_end(folder, tmp_path, monkeypatch):
 
 
 def test_the_mr_table(folder, monkeypatch):
-    monkeypatch.setattr(baselines, "WAVELET", replace(baselines.WAVELET, iterations=2, levels=2))
+    monkeypatch.setattr(baselines, "WAVELET", replace(baselines.WAVELET, iterations=2, levels=2, shifts=1))
+    monkeypatch.setattr(baselines, "CG", replace(baselines.CG, iterations=8))
     monkeypatch.setattr(tables, "MR_TASKS", (Lines("4x", 2.0, 10),))
-    rows = tables.solve(settled(folder, slices=3), "mr", told=lambda line: None)
-    assert {r.subject for r in rows} == {*MR_TEST, "brain8"}
-    assert len(rows) == 5 * 4
+    monkeypatch.setattr(tables.data, "MR_TEST", MR_TEST[:1])
+    rows = tables.solve(settled(folder, slices=2), "mr", told=lambda line: None)
+    assert [r.subject for r in rows] == [MR_TEST[0]] * 4 + ["brain8"] * 4
     heads = {r.method: r.psnr["axial"] for r in rows if r.subject == MR_TEST[0]}
     assert heads["CG-SENSE"] > heads["zero-filled"]
 

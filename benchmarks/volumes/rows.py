@@ -70,7 +70,7 @@ def measured(problem: Problem, name: str, method: Method) -> tuple[Row, Tensor]:
     found = scores(estimate, problem.truth.cpu())
     row = Row(
         subject=problem.subject, task=problem.task, method=name, slices=len(problem.truth), psnr=found.psnr, ssim=found.ssim,
-        calls=answer.calls, seconds=seconds, mebibytes=mebibytes, settings=answer.settings,
+        calls=answer.calls, seconds=seconds, mebibytes=mebibytes, settings=dict(answer.settings),
     )  # fmt: skip
     return row, estimate
 

@@ -88,7 +88,7 @@ def steps(setup: Setup) -> tuple[list[Problem], Callable[[Problem], Methods]]:
     problem = CT_TASKS[0].measure(subject)
 
     def methods(problem: Problem) -> Methods:
-        found = {"FBP": filtered}
+        found: dict[str, Method] = {"FBP": filtered}
         for count in STEPS:
             found[f"DDS, {count} steps"] = sampled(setup.model, replace(setup.dds, steps=count), chunk=setup.chunk)
         full = DiffusionMBIR(steps=setup.full)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medical.files.damage import damage
-from medical.files.lengths import check_lengths
+from medical.files.hdf5_lengths import check_lengths
+from medical.files.hdf5_types import check_types
 
 if TYPE_CHECKING:
     import h5py
@@ -41,9 +42,7 @@ def reading(path: str | Path) -> Iterator[h5py.File]:
     if not h5py.is_hdf5(path):
         raise ValueError(f"{path}: not an HDF5 file")
     with damage(path, DAMAGED, OSError, RuntimeError, KeyError, MemoryError), h5py.File(path, "r") as file:
-        with damage(path, DAMAGED, LookupError, TypeError, struct.error):
-            _check_attributes(file)
-            check_lengths(file)
+        _check_claims(file)
         yield file
 
 
@@ -59,12 +58,20 @@ def dataset(group: h5py.Group, name: str, ranks: tuple[int, ...]) -> h5py.Datase
         raise ValueError(f"{path}: dataset {name!r} must have {allowed} axes, got shape {found.shape}")
     if 0 in found.shape:
         raise ValueError(f"{path}: dataset {name!r} is empty, shape {found.shape}")
-    with damage(Path(path), DAMAGED, TypeError):  # of types that NumPy does not have
-        _check_storage(found)
-    _check_attributes(found)
-    with damage(Path(path), DAMAGED, LookupError, TypeError, struct.error):
-        check_lengths(found)
+    _check_claims(found)
     return found
+
+
+def _check_claims(found: h5py.Group | h5py.Dataset) -> None:
+    """What a damaged file may claim, before the library acts on it."""
+    import h5py
+
+    with damage(Path(found.file.filename), DAMAGED, LookupError, TypeError, struct.error):
+        check_types(found)
+        _check_attributes(found)
+        check_lengths(found)
+        if isinstance(found, h5py.Dataset):
+            _check_storage(found)
 
 
 def _check_storage(found: h5py.Dataset) -> None:
@@ -89,9 +96,8 @@ def _check_storage(found: h5py.Dataset) -> None:
 def _check_attributes(found: h5py.Group | h5py.Dataset) -> None:
     size = Path(found.file.filename).stat().st_size
     for name in found.attrs:
-        with damage(Path(found.file.filename), DAMAGED, TypeError):
-            attribute = found.attrs.get_id(name)
-            claimed = math.prod(attribute.shape or ()) * attribute.dtype.itemsize
+        attribute = found.attrs.get_id(name)
+        claimed = math.prod(attribute.shape or ()) * attribute.dtype.itemsize
         if claimed > size:
             raise ValueError(
                 f"{found.file.filename}: damaged HDF5 file, attribute {name!r} takes {claimed} bytes; copy it again"

@@ -1,6 +1,7 @@
 from .centred import centred_fft as centred_fft
 from .centred import centred_ifft as centred_ifft
 from .nufft import NUFFT as NUFFT
+from .per_slice import SliceOperators as SliceOperators
 from .projector import Projector as Projector
 from .real_images import RealImages as RealImages
 from .rotate import RotateRadon as RotateRadon

@@ -37,6 +37,8 @@ class DDS(VolumeSampler):
     steps: network calls a slice.
     spacing: name of the time grid (:data:`prior.grids.SPACINGS`); None takes that of the prior's schedule.
     sigma_max: noise level to begin at, in units of images; None takes the highest that the prior knows.
+    sigma_min: noise level of the last network call; None takes the lowest that the prior knows. A higher one leaves out what
+        only the prior knows: less detail, and a smaller error.
     eta: share of fresh noise, 0 (none) to 1.
     weight, rho: of TV and its splitting, in units of ``|A|^2``; rho 0 leaves the slices uncoupled.
     iterations: ADMM iterations a level; inner: steps of conjugate gradients in each.
@@ -47,6 +49,7 @@ class DDS(VolumeSampler):
     steps: int = 20
     spacing: str | None = None
     sigma_max: float | None = None
+    sigma_min: float | None = None
     eta: float = 0.85
     weight: float = 1e-4
     rho: float = 0.025
@@ -76,15 +79,16 @@ class DDS(VolumeSampler):
     def levels(self, prior: SlicePrior) -> list[float]:
         """Noise levels of the grid in units of images, the last 0."""
         schedule = prior.model.schedule
-        levels = [float(schedule.level(t)) / prior.scale for t in grid(schedule, self.steps, self.spacing)]
-        if self.sigma_max is None:
-            return levels
-        if not prior.lowest < self.sigma_max <= prior.highest * (1 + 1e-9):
+        if self.sigma_max is None and self.sigma_min is None:
+            return [float(schedule.level(t)) / prior.scale for t in grid(schedule, self.steps, self.spacing)]
+        low = prior.lowest if self.sigma_min is None else self.sigma_min
+        high = prior.highest if self.sigma_max is None else self.sigma_max
+        if not prior.lowest * (1 - 1e-9) <= low < high <= prior.highest * (1 + 1e-9):
             raise ValueError(
-                f"sigma_max must lie between {prior.lowest:g} and {prior.highest:g}, what the prior knows, got {self.sigma_max}"
+                f"sigma_min and sigma_max must lie between {prior.lowest:g} and {prior.highest:g}, what the prior knows, "
+                f"got {low:g} and {high:g}"
             )
-        high, low = self.sigma_max ** (1 / 7), prior.lowest ** (1 / 7)
-        spread = torch.linspace(high, low, self.steps, dtype=torch.float64) ** 7
+        spread = torch.linspace(high ** (1 / 7), low ** (1 / 7), self.steps, dtype=torch.float64) ** 7
         return [*spread.tolist(), 0.0]
 
     def start(self, problem: VolumeProblem) -> Position:

@@ -49,7 +49,7 @@ class Blurred(nn.Module):
         self.register_buffer("kernel", 0.3 * randn(channels, channels, 3, 3, seed=seed))
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        out = torch.tanh(nn.functional.conv2d(x, self.kernel.to(x), padding=1))  # type: ignore[operator]
+        out = torch.tanh(nn.functional.conv2d(x, self.kernel.to(x), padding=1))  # type: ignore[arg-type]
         return out if condition is None else out * condition.view(-1, 1, 1, 1)
 
 

@@ -82,7 +82,7 @@ def test_misfit_is_the_gradient_of_its_size(kind):
     x = randn(*stack.shape, seed=3, dtype=stack.back_projected.dtype).requires_grad_()
     gradient, squares = stack.misfit(x.detach(), slice(0, len(x)))
     total = (A(stack.volume(x)) - y).abs().square().sum()
-    assert float(squares.sum()) == pytest.approx(float(total), rel=1e-10)
+    assert float(squares.sum()) == pytest.approx(float(total.detach()), rel=1e-10)
     assert len(squares) == (1 if stack.volumetric else len(x))
     total.backward()
     torch.testing.assert_close(2 * gradient, x.grad)
