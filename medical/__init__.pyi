@@ -10,6 +10,7 @@ from . import samplers as samplers
 from . import sampling as sampling
 from . import slices as slices
 from . import transmission as transmission
+from . import trust as trust
 from .samplers.dds import DDS as DDS
 from .samplers.diffusion_blend import DiffusionBlend as DiffusionBlend
 from .samplers.diffusion_mbir import DiffusionMBIR as DiffusionMBIR
