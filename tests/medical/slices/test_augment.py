@@ -70,7 +70,7 @@ def test_gamma_keeps_black_and_white():
 def test_the_real_part_of_a_phase():
     out = draws(Augment(size=16, turn=0, zoom=(1, 1), shift=0, phase=1.0), 0.7 * torch.ones(16, 16), 400)
     assert out.shape == (400, 1, 16, 16)
-    assert float(out.abs().max()) <= 0.7
+    assert float(out.abs().max()) <= 0.7 + 1e-5  # what interpolation rounds
     assert float(out.mean()) == pytest.approx(0.0, abs=0.1)
     assert float(out.square().mean()) == pytest.approx(0.7**2 / 2, rel=0.1)
 
