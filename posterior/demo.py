@@ -54,8 +54,8 @@ class Plan:
     size: int = 256
     seed: int = 0
     scan_steps: int = 20
-    scan_samples: int = 4
-    slices: int = 8
+    scan_samples: int = 2
+    slices: int = 4
 
     def __post_init__(self) -> None:
         if self.size % 4 or not 32 <= self.size <= LARGEST:
