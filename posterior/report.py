@@ -9,9 +9,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib import resources
 from pathlib import Path
-from string import Template
 
 import numpy as np
 from matplotlib import colormaps
@@ -20,6 +18,7 @@ from PIL import Image
 from posterior import trust
 from posterior.cases import Case, View, views
 from posterior.images import write_atomically
+from posterior.page import definitions, filled, page
 
 __all__ = ["html", "write"]
 
@@ -37,32 +36,13 @@ def html(cases: Sequence[Case], *, title: str, lead: str, facts: Mapping[str, ob
     """The report of ``cases`` as one HTML page: ``lead`` opens it, and ``facts`` (names and values) close it."""
     if not cases:
         raise ValueError("cases must hold at least one case, got none")
-    return _template("report.html").substitute(
-        title=escape(title),
-        lead=escape(lead),
-        style=_text("report.css"),
-        script=_text("report.js"),
-        table=_table(cases),
-        note=_note(cases),
-        cases="\n".join(_case(case, f"case-{i}") for i, case in enumerate(cases, 1)),
-        facts=_definitions(facts or {}),
-    )
-
-
-def _text(name: str) -> str:
-    return resources.files("posterior").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _template(name: str) -> Template:
-    return Template(_text(name))
+    shown = "\n".join(_case(case, f"case-{i}") for i, case in enumerate(cases, 1))
+    body = filled("report.html", table=_table(cases), note=_note(cases), cases=shown)
+    return page(body, title=title, lead=lead, facts=facts or {})
 
 
 def _number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _definitions(items: Mapping[str, object]) -> str:
-    return "".join(f"<dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd>" for name, value in items.items())
 
 
 # the table
@@ -115,7 +95,8 @@ def _case(case: Case, id: str) -> str:
     out = case.reconstruction
     height, width = out.estimate.shape[-2:]
     settings = {"operator": out.operator, "noise": out.operator.noise, **out.settings, "network calls": out.network_calls}
-    return _template("case.html").substitute(
+    return filled(
+        "case.html",
         id=id,
         name=escape(case.name),
         summary=escape(case.summary) + (f" <small>{escape(case.credit)}</small>" if case.credit else ""),
@@ -123,7 +104,7 @@ def _case(case: Case, id: str) -> str:
         scores=_scores(case),
         words="\n".join(f"<h3>{title}</h3><p>{text}</p>" for title, text in _words(case)) + trust.plot(case),
         panels="\n".join(_figure(case, view) for view in views(case)),
-        settings=_definitions(settings),
+        settings=definitions(settings),
     )
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from importlib import resources
-from string import Template
 
 from torch import Tensor
 
 from inverse.calibration import LEVELS, Calibration, coverage, half_width, reliability, scores
 from inverse.reconstruction import Reconstruction
 from posterior.cases import Case
+from posterior.page import filled
 
 __all__ = ["coverage_words", "plot", "words"]
 
@@ -69,9 +68,8 @@ def plot(case: Case) -> str:
         told.append("thin, this picture")
     if not marks:
         return ""
-    diagram = resources.files("posterior").joinpath("templates", "reliability.html").read_text(encoding="utf-8")
-    return Template(diagram).substitute(
-        name=escape(case.name), side=SIDE, marks="\n".join(marks), caption="; ".join(told).capitalize()
+    return filled(
+        "reliability.html", name=escape(case.name), side=SIDE, marks="\n".join(marks), caption="; ".join(told).capitalize()
     )
 
 

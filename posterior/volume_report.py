@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from torch import Tensor
 from medical.files import Scan
 from medical.files.atomic import written_whole
 from medical.files.orientation import canonical
+from posterior.page import filled, page
 from posterior.volume_figures import Look, centre, data_uri, histogram, plane_picture, profile, residual_picture
 from posterior.volume_scores import PLANES, Fit
 from posterior.volume_words import TITLES, facts, filled_words, fit_words, lead, spread_words
@@ -100,27 +99,17 @@ def html(case: VolumeCase) -> str:
     words = [("How well it fits", fit_words(case.fit)), ("What the prior made up", filled_words(case.record, case.share))]
     if "std" in case.images:
         words.append(("How sure it is", spread_words(case.images["std"], case.record, case.modality)))
-    return Template(_text("volume.html")).substitute(
-        title=escape(f"{case.record['source']}: {case.modality} by {case.record['method']}"),
-        lead=escape(lead(case.record, case.modality)),
-        style=_text("report.css") + _text("volume.css"),
-        script=_text("report.js"),
+    body = filled(
+        "volume.html",
         table=_table(case),
         words="\n".join(f"<h3>{title}</h3><p>{text}</p>" for title, text in words),
         choices=_choices(case),
         planes="\n".join(_plane(case, plane) for plane in PLANES),
         profile=_profile(case),
         residual=_residual(case),
-        facts=_definitions(facts(case.record)),
     )
-
-
-def _text(name: str) -> str:
-    return resources.files("posterior").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _definitions(items: Mapping[str, object]) -> str:
-    return "".join(f"<dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd>" for name, value in items.items())
+    title = f"{case.record['source']}: {case.modality} by {case.record['method']}"
+    return page(body, title=title, lead=lead(case.record, case.modality), facts=facts(case.record), styles=["volume.css"])
 
 
 def _brightest(values: Tensor) -> float:
