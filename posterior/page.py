@@ -26,9 +26,9 @@ def page(body: str, *, title: str, lead: str, facts: Mapping[str, object], style
     )
 
 
-def filled(name: str, **values: object) -> str:
-    """The template ``name`` with its ``$words`` replaced."""
-    return Template(_text(name)).substitute(values)
+def filled(template: str, /, **values: object) -> str:
+    """The file ``template`` with its ``$words`` replaced."""
+    return Template(_text(template)).substitute(values)
 
 
 def definitions(items: Mapping[str, object]) -> str:

@@ -14,7 +14,19 @@ from torch import Tensor
 
 from prior.schedules import VP, DiscreteVP, Schedule
 
-__all__ = ["SPACINGS", "grid", "karras", "leading", "log_snr", "natural", "quadratic", "trailing", "uniform"]
+__all__ = [
+    "SPACINGS",
+    "finite_ends",
+    "grid",
+    "karras",
+    "karras_levels",
+    "leading",
+    "log_snr",
+    "natural",
+    "quadratic",
+    "trailing",
+    "uniform",
+]
 
 
 def _ended(schedule: Schedule, times: Tensor) -> Tensor:
@@ -38,18 +50,23 @@ def quadratic(schedule: Schedule, steps: int) -> Tensor:
 
 def karras(schedule: Schedule, steps: int, rho: float = 7.0) -> Tensor:
     """Equal steps in the noise level to the power 1 / rho (Karras et al. 2022, eq. 5)."""
-    high, low = (float(schedule.level(t)) ** (1 / rho) for t in _finite_ends(schedule))
-    return _ended(schedule, schedule.time(_linspace(high, low, steps) ** rho))
+    high, low = (float(schedule.level(t)) for t in finite_ends(schedule))
+    return _ended(schedule, schedule.time(karras_levels(high, low, steps, rho)))
+
+
+def karras_levels(high: float, low: float, steps: int, rho: float = 7.0) -> Tensor:
+    """The noise levels of :func:`karras` from ``high`` to ``low``, both included: ``steps`` of them, float64."""
+    return _linspace(high ** (1 / rho), low ** (1 / rho), steps) ** rho
 
 
 def log_snr(schedule: Schedule, steps: int) -> Tensor:
     """Equal steps in the log signal-to-noise ratio (Lu et al. 2022, DPM-Solver)."""
-    high, low = (float(schedule.log_snr(t)) for t in _finite_ends(schedule))
+    high, low = (float(schedule.log_snr(t)) for t in finite_ends(schedule))
     return _ended(schedule, schedule.time(torch.exp(-0.5 * _linspace(high, low, steps))))
 
 
-def _finite_ends(schedule: Schedule) -> tuple[float, float]:
-    # a flow has no signal left at t_max, hence an infinite level there
+def finite_ends(schedule: Schedule) -> tuple[float, float]:
+    """The first and the last time between which noise levels are finite; a flow has no signal left at ``t_max``."""
     start = schedule.t_max
     if not torch.isfinite(schedule.level(start)):
         start = schedule.t_max - schedule.t_min

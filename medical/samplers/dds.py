@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-import torch
 from torch import Tensor
 
 from medical.samplers.coupling import Coupling
@@ -14,7 +13,7 @@ from medical.samplers.data_step import DataStep, Position
 from medical.samplers.slice_prior import SlicePrior
 from medical.samplers.stack import Stack
 from medical.samplers.volume_sampler import VolumeProblem, VolumeSampler
-from prior.grids import grid
+from prior.grids import grid, karras_levels
 
 __all__ = ["DDS"]
 
@@ -88,8 +87,7 @@ class DDS(VolumeSampler):
                 f"sigma_min and sigma_max must lie between {prior.lowest:g} and {prior.highest:g}, what the prior knows, "
                 f"got {low:g} and {high:g}"
             )
-        spread = torch.linspace(high ** (1 / 7), low ** (1 / 7), self.steps, dtype=torch.float64) ** 7
-        return [*spread.tolist(), 0.0]
+        return [*karras_levels(high, low, self.steps).tolist(), 0.0]
 
     def start(self, problem: VolumeProblem) -> Position:
         return Position.at(self.levels(problem.prior)[0] * problem.normal(0, 0), self.coupling)

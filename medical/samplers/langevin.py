@@ -52,7 +52,7 @@ class LangevinSampler(VolumeSampler):
     def chunks_matter(self) -> bool:  # type: ignore[override]
         return self.whole_chunks
 
-    def levels(self, prior: SlicePrior) -> list[Level]:
+    def levels(self, prior: SlicePrior) -> tuple[Level, ...]:
         """The noise levels, from high to low, within what the prior knows."""
         low, high = max(self.sigma_min, prior.lowest), min(self.sigma_max, prior.highest)
         return geometric_levels(self.steps, low, high, truncated=self.truncated)

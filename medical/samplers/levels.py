@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -31,18 +32,19 @@ def times(steps: int, *, end: float = END) -> tuple[Tensor, Tensor]:
     return t, (t * (steps - 1)).long()
 
 
-def geometric_levels(steps: int, low: float, high: float, *, truncated: bool = False) -> list[Level]:
+@lru_cache(maxsize=16)
+def geometric_levels(steps: int, low: float, high: float, *, truncated: bool = False) -> tuple[Level, ...]:
     """``steps`` levels from ``high`` to ``low``: ``sigma_k = low (high / low)^(k / (steps - 1))``, k from steps - 1 to 0.
 
-    With ``truncated`` the indices of :func:`times`, and labels of the unrounded times.
+    With ``truncated`` the indices of :func:`times`, and labels of the unrounded times. Kept, since every step asks for them.
     """
     ratio = math.log(high / low)
     if not truncated:
         sigma = [low * math.exp(ratio * k / (steps - 1)) for k in range(steps)]
-        return [Level(sigma[k], sigma[k], sigma[k - 1] if k else 0.0) for k in reversed(range(steps))]
+        return tuple(Level(sigma[k], sigma[k], sigma[k - 1] if k else 0.0) for k in reversed(range(steps)))
     table = torch.exp(torch.linspace(math.log(low), math.log(high), steps)).tolist()
     t, index = times(steps)
-    return [
+    return tuple(
         Level(low * (high / low) ** moment, table[k], table[k - 1] if k else 0.0)
         for moment, k in zip(t.tolist(), index.tolist(), strict=True)
-    ]
+    )

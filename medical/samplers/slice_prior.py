@@ -16,6 +16,7 @@ from torch import Tensor
 
 from medical.samplers.run import Run
 from prior.denoiser import Denoiser
+from prior.grids import finite_ends
 
 __all__ = ["SlicePrior"]
 
@@ -49,11 +50,7 @@ class SlicePrior:
     @property
     def highest(self) -> float:
         """The greatest noise level that the model knows, in units of images."""
-        schedule = self.model.schedule
-        start = schedule.t_max
-        if not torch.isfinite(schedule.level(start)):  # a flow has no signal left there
-            start = schedule.t_max - schedule.t_min
-        return float(schedule.level(start)) / self.scale
+        return float(self.model.schedule.level(finite_ends(self.model.schedule)[0])) / self.scale
 
     @property
     def lowest(self) -> float:

@@ -85,7 +85,7 @@ class Stack:
     def normal(self, x: Tensor) -> Tensor:
         """``A^H W^2 A x``, (D, C, H, W)."""
         if self.volumetric:
-            return self._weighted_normal(x.transpose(0, 1)[None].contiguous(), slice(0, 1))[0].transpose(0, 1)
+            return self._weighted_normal(self.volume(x), slice(0, 1))[0].transpose(0, 1)
         return self.run.map(lambda part: self._weighted_normal(x[part], part), len(x))
 
     def _weighted_normal(self, x: Tensor, part: slice) -> Tensor:
@@ -96,7 +96,7 @@ class Stack:
     def forward(self, x: Tensor) -> Tensor:
         """``A x`` of the slices x, in the shape of y."""
         if self.volumetric:
-            return self.A(x.transpose(0, 1)[None].contiguous())
+            return self.A(self.volume(x))
         return self.run.map(lambda part: self._operator(part)(x[part]), len(x))
 
     def adjoint(self, y: Tensor) -> Tensor:
@@ -128,11 +128,11 @@ class Stack:
 
     @cached_property
     def norm_squared(self) -> float:
-        """``|W A|^2``, from above within about a percent, W at most 1 counted as 1; of the slice in the middle of a stack."""
+        """``|A|^2``, without the weights, from above within about a percent; of the slice in the middle of a stack."""
         middle = slice(self.shape[0] // 2, self.shape[0] // 2 + 1)
         x = self.back_projected
         if self.volumetric:
-            return float(spectral_norm(self.A, x.transpose(0, 1)[None]).max()) ** 2
+            return float(spectral_norm(self.A, self.volume(x)).max()) ** 2
         return float(spectral_norm(self._operator(middle), x[middle]).max()) ** 2
 
     def volume(self, x: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ class TPDM(LangevinSampler):
         """The prior of the slices across."""
         return SlicePrior(self.auxiliary or prior.model, prior.run, prior.report)
 
-    def levels(self, prior: SlicePrior) -> list[Level]:
+    def levels(self, prior: SlicePrior) -> tuple[Level, ...]:
         """The noise levels, from high to low, within what both priors know; ``ValueError`` where they share none."""
         priors = (prior, self.across(prior))
         low, high = max(self.sigma_min, *(p.lowest for p in priors)), min(self.sigma_max, *(p.highest for p in priors))

@@ -47,7 +47,7 @@ class VolumeProblem:
 
 @dataclass(frozen=True, kw_only=True)
 class VolumeSampler:
-    """Draws of a volume given its measurement; subclasses write ``length``, ``start``, ``step`` and, if need be, ``finish``.
+    """Draws of a volume given its measurement; subclasses write ``check``, ``start``, ``step`` and, if need be, ``finish``.
 
     Images are around [0, 1], and noise is added to them: ``x = x_0 + sigma eps``, whatever the prior's own variables are.
 
