@@ -47,6 +47,7 @@ MRI: dict[str, type[Any]] = {
 LEARNED: dict[str, type[Any]] = {
     "dds": samplers.DDS,
     "diffusion-mbir": samplers.DiffusionMBIR,
+    "tpdm": samplers.TPDM,
 }
 """Methods for volumes with a prior of slices: ``reconstruct(model, A, y, seed=, progress=, run=)``."""
 

@@ -26,7 +26,7 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="Small images and few steps.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Restore sample photos in every way and write an illustrated report."""
+    """Restore sample photos and scans in every way and write an illustrated report."""
     from posterior import demo as tour
     from posterior.progress import Meter
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from posterior.commands.options import Device
+from posterior.commands.options import Device, Mask
 
 if TYPE_CHECKING:
     from posterior.mri import Reconstructed
@@ -21,18 +21,6 @@ __all__ = ["add_to"]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite/--no-overwrite", help="Replace files that are there.")]
 Choice = Annotated[int | None, typer.Option(min=0, help="Which one of an ISMRMRD file that has several.")]
-
-
-class Mask(StrEnum):
-    """Which part of k-space is measured."""
-
-    equispaced = "equispaced"
-    uniform = "uniform"
-    gaussian = "gaussian"
-    variable_density = "variable-density"
-    poisson = "poisson"
-    radial = "radial"
-    spiral = "spiral"
 
 
 class Method(StrEnum):

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Device", "Options", "SamplerName"]
+__all__ = ["Device", "Mask", "Options", "SamplerName"]
 
 LARGE = "Large images"
 OUTPUT = "Output"
@@ -21,6 +21,18 @@ class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
+
+
+class Mask(StrEnum):
+    """Which part of k-space is measured."""
+
+    equispaced = "equispaced"
+    uniform = "uniform"
+    gaussian = "gaussian"
+    variable_density = "variable-density"
+    poisson = "poisson"
+    radial = "radial"
+    spiral = "spiral"
 
 
 class SamplerName(StrEnum):

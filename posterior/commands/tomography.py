@@ -77,9 +77,10 @@ class Method(StrEnum):
     pdhg_tv = "pdhg-tv"
     dds = "dds"
     diffusion_mbir = "diffusion-mbir"
+    tpdm = "tpdm"
 
 
-LEARNED = (Method.dds, Method.diffusion_mbir)
+LEARNED = (Method.dds, Method.diffusion_mbir, Method.tpdm)
 
 Source = Annotated[Path, typer.Argument(metavar="SINOGRAM", help="HDF5 file that `posterior project` writes.")]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="NIfTI file to write, .nii or .nii.gz.")]
@@ -173,7 +174,7 @@ def reconstruct(
     sinogram: Annotated[Path | None, typer.Option(help="Projections that `posterior project` writes, as SOURCE.")] = None,
     method: Annotated[
         Method | None,
-        typer.Option(help="Default: fista-tv; with --modality dds. dds and diffusion-mbir take a prior, others do without."),
+        typer.Option(help="Default: fista-tv; with --modality dds. dds, diffusion-mbir and tpdm take a prior."),
     ] = None,
     iterations: Annotated[int | None, typer.Option(min=1, max=100_000, help="At most; default: the method's own.")] = None,
     weight: Annotated[

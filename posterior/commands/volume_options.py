@@ -12,9 +12,9 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from posterior.commands.options import Device
+from posterior.commands.options import Mask
 
-__all__ = ["Device", "Modality", "SliceMask", "VolumeOptions", "with_options"]
+__all__ = ["Modality", "VolumeOptions", "with_options"]
 
 SCANS, CT, MR, PRIOR, RUN = "Volumes with a prior", "Simulated CT", "Simulated MRI", "Prior", "Running"
 
@@ -24,18 +24,6 @@ class Modality(StrEnum):
 
     ct = "ct"
     mri = "mri"
-
-
-class SliceMask(StrEnum):
-    """Which part of k-space is measured."""
-
-    equispaced = "equispaced"
-    uniform = "uniform"
-    gaussian = "gaussian"
-    variable_density = "variable-density"
-    poisson = "poisson"
-    radial = "radial"
-    spiral = "spiral"
 
 
 Number = Annotated[int | None, typer.Option(min=0, help="Which one of an ISMRMRD file.", rich_help_panel=SCANS)]
@@ -78,7 +66,7 @@ class VolumeOptions:
     acceleration: Annotated[
         float, typer.Option(min=1.0, max=100.0, help="A full measurement over what is measured.", rich_help_panel=MR)
     ] = 4.0
-    mask: Annotated[SliceMask, typer.Option(help="Which columns, points or lines.", rich_help_panel=MR)] = SliceMask.equispaced
+    mask: Annotated[Mask, typer.Option(help="Which columns, points or lines.", rich_help_panel=MR)] = Mask.equispaced
     acs: Annotated[int, typer.Option(min=0, max=1024, help="Central lines, for the coil maps.", rich_help_panel=MR)] = 24
     coils: Annotated[int, typer.Option(min=1, max=128, help="Around the volume.", rich_help_panel=MR)] = 8
     noise: Annotated[

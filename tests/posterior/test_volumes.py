@@ -153,6 +153,12 @@ def test_diffusion_mbir(place):
     assert done["scores"]["diffusion-mbir"]["psnr"]["axial"] > 20
 
 
+def test_tpdm(place):
+    done = ct("--views", 12, "--method", "tpdm", "--steps", 30, "--weight", 3)
+    assert (done["method"], done["network_calls"]) == ("tpdm", 60)
+    assert done["scores"]["tpdm"]["psnr"]["axial"] > 20
+
+
 def test_few_lines_of_kspace(place):
     done = record(
         "mr.nii.gz", "--modality", "mri", "-o", "x.nii.gz", "--acceleration", 2, "--acs", 10, "--noise", 0.01, "--steps", 12

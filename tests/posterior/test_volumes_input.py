@@ -82,7 +82,7 @@ BAD = [
     (("scan.nii.gz", *CT, "--method", "fbp"), "fbp takes projections, which `posterior project` makes of a scan"),
     (("scan.nii.gz",), "takes projections, which `posterior project` makes of a scan"),
     (("scan.nii.gz", "--method", "dds"), "a scan needs --modality ct or --modality mri"),
-    (("y.h5", "--samples", 2), "--samples is for the methods with a prior (dds, diffusion-mbir), not for fista-tv"),
+    (("y.h5", "--samples", 2), "--samples is for the methods with a prior (dds, diffusion-mbir, tpdm), not for fista-tv"),
     (("y.h5", "--method", "dds", "--views", 8), "--views is not for projections"),
     (("cut.h5", "--method", "dds"), "cut.h5"),
     (("text.h5", "--method", "dds"), "text.h5"),
