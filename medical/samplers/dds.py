@@ -34,10 +34,10 @@ class DDS(VolumeSampler):
     Attributes
     ----------
     steps: network calls a slice.
-    spacing: name of the time grid (:data:`prior.grids.SPACINGS`); None takes that of the prior's schedule.
-    sigma_max: noise level to begin at, in units of images; None takes the highest that the prior knows.
-    sigma_min: noise level of the last network call; None takes the lowest that the prior knows. A higher one leaves out what
-        only the prior knows: less detail, and a smaller error.
+    sigma_max, sigma_min: noise levels of the first and of the last network call, in units of images, as far as the prior knows
+        them; those between are Karras'. What is measured makes higher ones superfluous.
+    spacing: name of a time grid (:data:`prior.grids.SPACINGS`) over all that the prior knows, or "natural" for that of its
+        schedule, instead of these levels.
     eta: share of fresh noise, 0 (none) to 1.
     weight, rho: of TV and its splitting, in units of ``|A|^2``; rho 0 leaves the slices uncoupled.
     iterations: ADMM iterations a level; inner: steps of conjugate gradients in each.
@@ -46,14 +46,14 @@ class DDS(VolumeSampler):
     """
 
     steps: int = 20
+    sigma_max: float = 1.5
+    sigma_min: float = 0.02
     spacing: str | None = None
-    sigma_max: float | None = None
-    sigma_min: float | None = None
-    eta: float = 0.85
+    eta: float = 1.0
     weight: float = 1e-4
     rho: float = 0.025
     iterations: int = 1
-    inner: int = 5
+    inner: int = 10
     coupling: Coupling = field(default_factory=Coupling)
     spread: float = 0.25
 
@@ -63,6 +63,8 @@ class DDS(VolumeSampler):
         for name, value in counts.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if not 0 < self.sigma_min < self.sigma_max < math.inf:
+            raise ValueError(f"0 < sigma_min < sigma_max must hold, got {self.sigma_min} and {self.sigma_max}")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must lie between 0 and 1, got {self.eta}")
         if not (self.weight >= 0 and self.rho >= 0 and self.spread > 0):
@@ -72,20 +74,24 @@ class DDS(VolumeSampler):
         if self.rho == 0 and self.weight > 0:
             raise ValueError(f"rho must be positive with a weight of TV, got rho 0 and weight {self.weight}")
 
+    @classmethod
+    def paper(cls, *, steps: int = 50, eta: float = 0.85) -> DDS:
+        """The released CT script, for a prior of discrete times: equally spaced ones, and five steps of conjugate gradients."""
+        return cls(steps=steps, spacing="leading", eta=eta, inner=5)
+
     def check(self, prior: SlicePrior, stack: Stack) -> int:
         return len(self.levels(prior)) - 1
 
     def levels(self, prior: SlicePrior) -> list[float]:
         """Noise levels of the grid in units of images, the last 0."""
-        schedule = prior.model.schedule
-        if self.sigma_max is None and self.sigma_min is None:
-            return [float(schedule.level(t)) / prior.scale for t in grid(schedule, self.steps, self.spacing)]
-        low = prior.lowest if self.sigma_min is None else self.sigma_min
-        high = prior.highest if self.sigma_max is None else self.sigma_max
-        if not prior.lowest * (1 - 1e-9) <= low < high <= prior.highest * (1 + 1e-9):
+        if self.spacing is not None:
+            schedule, name = prior.model.schedule, None if self.spacing == "natural" else self.spacing
+            return [float(schedule.level(t)) / prior.scale for t in grid(schedule, self.steps, name)]
+        high, low = min(self.sigma_max, prior.highest), max(self.sigma_min, prior.lowest)
+        if high <= low:
             raise ValueError(
-                f"sigma_min and sigma_max must lie between {prior.lowest:g} and {prior.highest:g}, what the prior knows, "
-                f"got {low:g} and {high:g}"
+                f"sigma_max and sigma_min must hold noise levels that the prior knows, {prior.lowest:g} to {prior.highest:g}, "
+                f"got {self.sigma_max:g} and {self.sigma_min:g}"
             )
         return [*karras_levels(high, low, self.steps).tolist(), 0.0]
 

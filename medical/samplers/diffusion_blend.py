@@ -77,8 +77,11 @@ class DiffusionBlend(DDS):
     """
 
     steps: int = 200
+    spacing: str | None = "natural"
+    eta: float = 0.85
     weight: float = 1.3e-7
     rho: float = 2.6e-6
+    inner: int = 5
     clip: bool = True
 
     def check(self, prior: SlicePrior, stack: Stack) -> int:

@@ -1,6 +1,7 @@
 """DDS where everything is Gaussian: what it draws follows from matrices."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -15,7 +16,7 @@ from tests.medical.classical.problems import Dense, randn
 from tests.medical.operators.examples import PROJECTORS
 from tests.medical.samplers.problems import MEAN, SCHEDULE, TAU, complex_slices, prior, problem, slices
 
-UNCOUPLED = DDS(steps=12, weight=0.0, rho=0.0, inner=12, spread=TAU)
+UNCOUPLED = DDS(steps=12, spacing="natural", eta=0.85, weight=0.0, rho=0.0, inner=12, spread=TAU)
 
 
 def law(sampler, model, A, y):
@@ -60,7 +61,7 @@ def agrees(x, m, C, errors=5.0):
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_draws_follow_their_law(eta):
     A, y, _ = slices(1)
-    sampler = DDS(**{**vars(UNCOUPLED), "eta": eta})
+    sampler = replace(UNCOUPLED, eta=eta)
     agrees(draws(sampler, prior(), A, y, 1200), *law(sampler, prior(), A, y[0]))
 
 
@@ -82,7 +83,7 @@ def test_distance_to_the_posterior(noise):
     towards the measurement where that is noisy, and its draws differ by less than they should.
     """
     A, y, _ = slices(1, noise=noise)
-    sampler = DDS(weight=0.0, rho=0.0, inner=12, spread=TAU)
+    sampler = replace(UNCOUPLED, steps=20)
     m, C = law(sampler, prior(), A, y[0])
     exact, E = posterior(A, y[0])
     off = ((m - exact).abs() / E.diagonal().sqrt()).max()
@@ -98,10 +99,21 @@ BOUNDS = {0.02: (0.005, 0.02, 0.75), 0.05: (0.03, 0.08, 0.7), 0.2: (0.13, 0.27, 
 """Of the mean: its error as a share of the way from the prior's, and in standard deviations; the least share of the spread."""
 
 
+@pytest.mark.parametrize("noise", [0.02, 0.05, 0.2])
+def test_with_fresh_noise_alone_the_mean_is_exact(noise):
+    """As in the default: each step forgets all but the mean of the clean volume, which Gaussians get right."""
+    A, y, _ = slices(1, noise=noise)
+    m, C = law(replace(UNCOUPLED, steps=20, spacing=None, eta=1.0), prior(), A, y[0])
+    exact, E = posterior(A, y[0])
+    assert float((m - exact).norm()) < 1e-3 * float((MEAN - exact).norm())
+    share = (C.diagonal() / E.diagonal()).sqrt()
+    assert 0.65 < float(share.min()) <= float(share.max()) < 0.68
+
+
 def test_draws_come_near_the_posterior_mean():
     A, y, _ = slices(1, noise=0.05)
     exact, _E = posterior(A, y[0])
-    sampler = DDS(weight=0.0, rho=0.0, inner=12, spread=TAU)
+    sampler = replace(UNCOUPLED, steps=20)
     x = draws(sampler, prior(), A, y, 300)
     assert float((x.mean(0) - exact).norm()) < 0.15 * float((MEAN - exact).norm())
 
@@ -194,14 +206,22 @@ def test_levels():
     given = problem(prior(), *slices(2)[:2])
     levels = DDS(steps=7).levels(given.prior)
     assert len(levels) == 8
-    assert levels[-1] == 0
-    assert levels[0] == pytest.approx(SCHEDULE.sigma_max)
-    assert all(a > b for a, b in pairwise(levels))
-    lower = DDS(steps=7, sigma_max=3.0).levels(given.prior)
-    assert lower[0] == pytest.approx(3.0)
-    assert lower[-2] == pytest.approx(given.prior.lowest)
-    with pytest.raises(ValueError, match="sigma_max must lie between"):
-        DDS(sigma_max=50.0).levels(given.prior)
+    assert (levels[0], levels[-1]) == (pytest.approx(1.5), 0)
+    assert levels[-2] == pytest.approx(max(0.02, given.prior.lowest))
+    assert levels[3] == pytest.approx((0.5 * levels[0] ** (1 / 7) + 0.5 * levels[6] ** (1 / 7)) ** 7)
+    whole = DDS(steps=7, sigma_max=1e4, sigma_min=1e-9).levels(given.prior)
+    natural = DDS(steps=7, spacing="natural").levels(given.prior)
+    assert whole == pytest.approx(natural)  # of EDM, whose grid is Karras'
+    assert whole[0] == pytest.approx(SCHEDULE.sigma_max)
+    with pytest.raises(ValueError, match="sigma_max and sigma_min must hold noise levels that the prior knows"):
+        DDS(sigma_max=200.0, sigma_min=100.0).levels(given.prior)
+
+
+def test_levels_of_the_paper():
+    """Times 980, 960, ..., 0 of 1000, and the network is called at each."""
+    schedule = Linear()
+    levels = DDS.paper().levels(problem(prior(schedule=schedule), *slices(2)[:2]).prior)
+    assert levels == pytest.approx([*(float(schedule.level(t)) for t in range(980, -1, -20)), 0.0])
 
 
 @pytest.mark.parametrize(
@@ -210,6 +230,7 @@ def test_levels():
         ({"steps": 0}, "steps must be at least 1"),
         ({"inner": 0}, "inner must be at least 1"),
         ({"iterations": 0}, "iterations must be at least 1"),
+        ({"sigma_min": 2.0}, "0 < sigma_min < sigma_max must hold, got 2.0 and 1.5"),
         ({"eta": 1.5}, "eta must lie between 0 and 1"),
         ({"weight": -1.0}, "must not be negative"),
         ({"spread": 0.0}, "spread be positive"),
