@@ -35,7 +35,7 @@ class DDS(VolumeSampler):
     ----------
     steps: network calls a slice.
     sigma_max, sigma_min: noise levels of the first and of the last network call, in units of images, as far as the prior knows
-        them; those between are Karras'. What is measured makes higher ones superfluous.
+        them; those between are Karras'. What is measured makes higher ones superfluous, but for a prior that is far from it.
     spacing: name of a time grid (:data:`prior.grids.SPACINGS`) over all that the prior knows, or "natural" for that of its
         schedule, instead of these levels.
     eta: share of fresh noise, 0 (none) to 1.
@@ -46,14 +46,14 @@ class DDS(VolumeSampler):
     """
 
     steps: int = 20
-    sigma_max: float = 1.5
-    sigma_min: float = 0.02
+    sigma_max: float = 0.3
+    sigma_min: float = 0.01
     spacing: str | None = None
     eta: float = 1.0
     weight: float = 1e-4
-    rho: float = 0.025
+    rho: float = 0.01
     iterations: int = 1
-    inner: int = 10
+    inner: int = 20
     coupling: Coupling = field(default_factory=Coupling)
     spread: float = 0.25
 
@@ -77,7 +77,7 @@ class DDS(VolumeSampler):
     @classmethod
     def paper(cls, *, steps: int = 50, eta: float = 0.85) -> DDS:
         """The released CT script, for a prior of discrete times: equally spaced ones, and five steps of conjugate gradients."""
-        return cls(steps=steps, spacing="leading", eta=eta, inner=5)
+        return cls(steps=steps, spacing="leading", eta=eta, rho=0.025, inner=5)
 
     def check(self, prior: SlicePrior, stack: Stack) -> int:
         return len(self.levels(prior)) - 1
