@@ -9,13 +9,25 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+CORE = ["prior", "prior.networks", "prior.samplers", "inverse", "inverse.operators", "inverse.samplers"]
 PARTS = ("analytic", "classical", "coils", "files", "geometry", "operators", "sampling")
 MEDICAL = ["medical", *(f"medical.{part}" for part in PARTS)]
+RESTORE = ["restore", "restore.resshift", "restore.degradations"]
 
 
 @pytest.mark.parametrize(
     "package",
-    ["prior", "inverse", "inverse.operators", "prior.networks", "prior.samplers", "inverse.samplers", *MEDICAL, "posterior"],
+    [
+        "prior",
+        "inverse",
+        "inverse.operators",
+        "prior.networks",
+        "prior.samplers",
+        "inverse.samplers",
+        *MEDICAL,
+        *RESTORE,
+        "posterior",
+    ],
 )
 def test_import_is_lazy(package):
     heavy = ("torch", "numpy", "lightning", "skimage", "numba", "h5py", "nibabel", "finufft")
@@ -24,9 +36,7 @@ def test_import_is_lazy(package):
     assert done.stdout == "[]\n"
 
 
-@pytest.mark.parametrize(
-    "package", ["prior", "prior.networks", "prior.samplers", "inverse", "inverse.operators", "inverse.samplers", *MEDICAL]
-)
+@pytest.mark.parametrize("package", [*CORE, *MEDICAL, *RESTORE[1:]])
 def test_every_public_name_resolves(package):
     code = f"import {package} as p; print(all(getattr(p, name) is not None for name in p.__all__), len(p.__all__) > 3)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

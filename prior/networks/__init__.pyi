@@ -5,3 +5,5 @@ from .adm_classifier import ADMClassifier as ADMClassifier
 from .ncsnpp import NCSNpp as NCSNpp
 from .ncsnpp_configuration import NCSNppConfig as NCSNppConfig
 from .residual_unet import ResidualUNet as ResidualUNet
+from .vq_autoencoder import VQAutoencoder as VQAutoencoder
+from .vq_autoencoder import VQAutoencoderConfig as VQAutoencoderConfig

@@ -15,6 +15,7 @@ from prior.schedules.base import Schedule
 from prior.schedules.continuous import EDM, VE, VP, RectifiedFlow, SubVP
 from prior.schedules.discrete import Cosine, DiscreteVP, Linear, Respaced, ScaledLinear, Tabulated
 from prior.schedules.mean_reverting import MeanReverting
+from prior.schedules.shifted import RespacedShifted, Shifted, ShiftedChain
 
 __all__ = [
     "EDM",
@@ -26,8 +27,11 @@ __all__ = [
     "MeanReverting",
     "RectifiedFlow",
     "Respaced",
+    "RespacedShifted",
     "ScaledLinear",
     "Schedule",
+    "Shifted",
+    "ShiftedChain",
     "SubVP",
     "Tabulated",
 ]

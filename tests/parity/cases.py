@@ -86,6 +86,20 @@ RULES: dict[str, dict[str, Rule]] = {
         "primitives": _named("primitives"),
         "network": _named(""),  # every other file
     },
+    "resshift": {
+        "schedules": _named("^schedules"),
+        "algebra": _named("^diffusion_algebra"),
+        "ddim_step": _named("^ddim_step"),
+        "state": _named("^state_"),
+        "unet": _named("^unet_forward"),
+        "vq": _named("^vq_autoencoder"),
+        "keys": _named("^official_state_dict_keys"),
+        "sample_latent": _named("^sample_latent"),
+        "sample_pixel": _named("^sample_pixel"),
+        "tiling": _named("^padding_tiling"),
+        "degradation": _named("^degradation"),
+        "metrics": _named("^metrics_resize_masks"),
+    },
     "adm_unet": {
         "network": _network,
         "released_keys": _released,
@@ -116,7 +130,14 @@ RULES: dict[str, dict[str, Rule]] = {
 }
 
 SUPPORT = frozenset(
-    {("adm_unet", "pool"), ("ct", "settings"), ("diffusion_mbir", "settings"), ("mri_ops", "settings"), ("ncsnpp", "settings")}
+    {
+        ("adm_unet", "pool"),
+        ("ct", "settings"),
+        ("diffusion_mbir", "settings"),
+        ("mri_ops", "settings"),
+        ("ncsnpp", "settings"),
+        ("resshift", "state"),
+    }
 )
 """Kinds that only feed other cases and need no test of their own."""
 

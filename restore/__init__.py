@@ -1,0 +1,5 @@
+"""Degraded photographs made clean by networks that are trained for it. Imports are lazy."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,2 @@
+from . import degradations as degradations
+from . import resshift as resshift
