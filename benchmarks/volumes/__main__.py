@@ -1,8 +1,8 @@
 """Volumes from few measurements on held-out subjects: DDS with the shipped slice priors beside the classical methods.
 
     python -m benchmarks.volumes ct|mr|steps|anatomy [--data ../shared/data] [--json FILE] [--pictures FOLDER]
-        [--slices N] [--only WORD ...] [--steps 20] [--set eta=0.85 inner=5] [--weights FILE] [--device cuda]
-    python -m benchmarks.volumes tune tv|cg|wavelet [--only WORD ...] [--evaluations 8]
+        [--slices N] [--only PATTERN ...] [--steps 20] [--set eta=0.85 inner=5] [--weights FILE] [--device cuda]
+    python -m benchmarks.volumes tune tv|cg|wavelet [--only PATTERN ...] [--evaluations 8]
     python -m benchmarks.volumes tune dds-ct|dds-mr --set eta=0,0.85 inner=3,5,10 [--weights FILE]
 
 PSNR and SSIM have the data range 1 and clip nothing; they are means over the axial, coronal and sagittal slices that show
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -61,7 +62,7 @@ def tune(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     record: dict[str, Any] = {}
     model = None if what is None else load_prior(PRIORS[what], args.weights).to(args.device)
     for task in tasks_of(what or TUNED[args.method].modality):
-        if any(word not in task.name for word in args.only):
+        if not all(re.search(word, task.name) for word in args.only):
             continue
         problems = problems_of(args.data, task, args.slices or 4)
         if model is None:
@@ -87,7 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("method", nargs="?", choices=(*TUNED, *SWEPT), help="what to tune")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--slices", type=int, help="of each volume, in its middle")
-    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="problems whose subject and task hold all words")
+    only = "regular expressions; of the problems whose subject and task match all of them"
+    parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help=only)
     parser.add_argument("--steps", type=int, default=20, help="network calls of DDS")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="further settings of DDS")
     parser.add_argument("--levels", type=int, default=2000, help="of DiffusionMBIR")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,7 +39,7 @@ class Setup:
     folder: of the data.
     model: the prior; dds: the sampler.
     slices: of each volume, None for the table's own number.
-    only: words; a problem is taken whose subject and task hold them all.
+    only: regular expressions; a problem is taken whose subject and task match them all.
     device: where it is computed; chunk: slices that pass the network together; full: levels of the full walk.
     """
 
@@ -53,7 +54,7 @@ class Setup:
 
     def wanted(self, subject: str, task: str) -> bool:
         """Whether ``only`` lets them through."""
-        return all(word in f"{subject} {task}" for word in self.only)
+        return all(re.search(word, f"{subject} {task}") for word in self.only)
 
     def ours(self) -> Methods:
         """DDS."""
