@@ -18,6 +18,7 @@ from posterior.volumes import Running, VolumeJob
 __all__ = ["MODELS", "job_of", "outputs_of", "running_of"]
 
 HDF5 = (".h5", ".hdf5")
+MRI_START = 0.3  # noise level at which dds begins: the middle of k-space is known
 MODELS = {Modality.ct: "ct-slices", Modality.mri: "mr-slices"}
 
 BELONG = {
@@ -48,6 +49,8 @@ def job_of(
     if modality is Modality.mri and water is not None:
         raise ValueError("--water is for CT; leave it out")
     given = {"steps": options.steps, "samples": options.samples, "weight": weight, "iterations": iterations}
+    if (method, modality) == ("dds", Modality.mri):
+        given["sigma_max"] = MRI_START
     return VolumeJob(
         read=_reader(kind, source, options, water), source=source.name, method=method, given=given,
         model=options.model or MODELS[modality], weights=options.weights, seed=options.seed,

@@ -46,7 +46,7 @@ class DDS(VolumeSampler):
     """
 
     steps: int = 20
-    sigma_max: float = 0.3
+    sigma_max: float = 1.0
     sigma_min: float = 0.01
     spacing: str | None = None
     eta: float = 1.0

@@ -165,6 +165,7 @@ def test_few_lines_of_kspace(place):
     )
     assert (done["modality"], done["model"]) == ("MR", "mr-slices")
     assert done["measurement"]["measured"] == pytest.approx(0.5)
+    assert done["settings"]["sigma_max"] == 0.3
     for plane in ("axial", "coronal", "sagittal"):
         assert done["scores"]["dds"]["psnr"][plane] > done["scores"]["Zero-filled"]["psnr"][plane] + 1
     found = nib.load("x.nii.gz")

@@ -206,7 +206,7 @@ def test_levels():
     given = problem(prior(), *slices(2)[:2])
     levels = DDS(steps=7).levels(given.prior)
     assert len(levels) == 8
-    assert (levels[0], levels[-1]) == (pytest.approx(0.3), 0)
+    assert (levels[0], levels[-1]) == (pytest.approx(1.0), 0)
     assert levels[-2] == pytest.approx(max(0.01, given.prior.lowest))
     assert levels[3] == pytest.approx((0.5 * levels[0] ** (1 / 7) + 0.5 * levels[6] ** (1 / 7)) ** 7)
     whole = DDS(steps=7, sigma_max=1e4, sigma_min=1e-9).levels(given.prior)
@@ -230,7 +230,7 @@ def test_levels_of_the_paper():
         ({"steps": 0}, "steps must be at least 1"),
         ({"inner": 0}, "inner must be at least 1"),
         ({"iterations": 0}, "iterations must be at least 1"),
-        ({"sigma_min": 2.0}, "0 < sigma_min < sigma_max must hold, got 2.0 and 0.3"),
+        ({"sigma_min": 2.0}, "0 < sigma_min < sigma_max must hold, got 2.0 and 1.0"),
         ({"eta": 1.5}, "eta must lie between 0 and 1"),
         ({"weight": -1.0}, "must not be negative"),
         ({"spread": 0.0}, "spread be positive"),
