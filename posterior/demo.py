@@ -174,7 +174,7 @@ def run(
         if isinstance(task, _Task):
             case = _solve(task, plan, priors[plan.model], known, step)
         else:
-            sampler = DDS(steps=plan.scan_steps, samples=plan.scan_samples)
+            sampler = DDS(steps=plan.scan_steps, samples=plan.scan_samples, sigma_max=task.start)
             case = demo_scans.solve(task, priors[task.prior], sampler, slices=plan.slices, seed=plan.seed, progress=step)
         cases.append(case)
         case.reconstruction.save(output / task.folder, overwrite=True)

@@ -52,7 +52,7 @@ class Scan:
     Attributes
     ----------
     name, summary, folder, credit: of the case.
-    prior: name of the prior of slices.
+    prior: name of the prior of slices; start: noise level at which DDS begins.
     read: the slices (D, 1, H, W) in [0, 1], at most as many as given; the one in the middle is shown.
     operator: the measurement of slices of (H, W); a seed for what is drawn of it.
     classical: by name.
@@ -63,6 +63,7 @@ class Scan:
     folder: str
     credit: str
     prior: str
+    start: float
     read: Callable[[int], Tensor]
     operator: Callable[[tuple[int, int], int], LinearOperator]
     classical: Mapping[str, Classical]
@@ -111,6 +112,7 @@ SCANS = (
         folder="ct",
         credit="CT_small.dcm of pydicom's tests, a DICOM sample of NEMA; pydicom believes it to be free of restrictions.",
         prior="ct-slices",
+        start=1.0,
         read=ct_slice,
         operator=views,
         classical={
@@ -124,6 +126,7 @@ SCANS = (
         folder="mri",
         credit="example4d.nii.gz of nibabel's tests, MIT licence.",
         prior="mr-slices",
+        start=0.3,
         read=mr_slices,
         operator=lines,
         classical={
