@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import tifffile
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from posterior.sixteen import decode_png16, decode_tiff16, encode_png16, is_png16
 
-__all__ = ["FORMATS", "Picture", "check_format", "encode", "read", "write_atomically"]
+__all__ = ["FORMATS", "Picture", "atomically", "check_format", "encode", "encode8", "read", "write_atomically"]
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WebP"}
 READABLE = ("PNG", "JPEG", "WEBP")  # TIFF is dispatched by its magic number
@@ -233,8 +233,13 @@ def encode(picture: Picture, suffix: str) -> bytes:
         return _encode_tiff(picture)
     if form == "PNG" and picture.depth > 8:
         return encode_png16(picture.samples(16), picture.icc)
-    samples = picture.samples(8)
-    options: dict[str, Any] = {"icc_profile": picture.icc} if picture.icc else {}
+    return encode8(picture.samples(8), suffix, picture.icc)
+
+
+def encode8(samples: NDArray[np.uint8], suffix: str, icc: bytes | None = None) -> bytes:
+    """The bytes of a PNG, JPEG or WebP file of ``samples`` (H, W, C), alpha last where C is 2 or 4."""
+    form = FORMATS[suffix.lower()]
+    options: dict[str, Any] = {"icc_profile": icc} if icc else {}
     if form == "JPEG":
         options |= {"quality": 95, "subsampling": 0}
     if form == "WebP":
@@ -261,11 +266,19 @@ def _encode_tiff(picture: Picture) -> bytes:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` completely or not at all: to a file beside it, then renamed."""
+    """Write ``data`` to ``path`` completely or not at all."""
+    with atomically(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomically(path: Path) -> Iterator[IO[bytes]]:
+    """A file that is ``path`` once the block ends, and nothing at all where it fails: beside it until then."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
+        os.close(handle)
+        with open(name, "w+b") as file:
+            yield file
         os.chmod(name, 0o666 & ~_umask())  # mkstemp makes the file private
         os.replace(name, path)
     except BaseException:

@@ -8,22 +8,22 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import Protocol, runtime_checkable
 
 import prior
 from inverse.operators.base import Operator
 from posterior import calibration, samplers
 from posterior.calibration import Calibrated
-from posterior.commands.options import Device, Options
+from posterior.commands.options import Options
 from posterior.errors import one_line
 from posterior.images import FORMATS, Picture, check_format, encode, read, write_atomically
+from posterior.outputs import compute_device
 from posterior.restoration import Restored, Sampler, restore
 from posterior.tasks import Task
 from posterior.tiles import Tiling
 from prior.denoiser import Denoiser
 
-__all__ = ["STD_WHITE", "Failure", "Outcome", "Result", "run"]
+__all__ = ["STD_WHITE", "Failure", "Item", "Job", "Outcome", "Result", "check_free", "check_result", "over_files", "run"]
 
 STD_WHITE = 0.25  # the standard deviation that is white in a .std.png: about that of a photograph's pixels
 
@@ -34,6 +34,7 @@ Progress = Callable[[float, float], None]
 class Result:
     """One restored file, as reports and ``--json`` give it.
 
+    ``operator`` is None where a network restores without a model of the measurement.
     ``calibration`` is None where there are no samples or where none was measured for just this task, sampler and prior.
     """
 
@@ -46,7 +47,7 @@ class Result:
     channels: int
     bits: int
     model: str
-    operator: str
+    operator: str | None
     residual_ratio: float | None
     measured_share: float | None
     filled_share: float | None
@@ -74,7 +75,9 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class _Item:
+class Item:
+    """A file to restore, and the files that come of it."""
+
     source: Path
     target: Path
     name: Path  # relative to the folder given
@@ -92,16 +95,46 @@ class _Item:
         return self.target.with_name(f"{self.target.name}.json")
 
 
-def run(task: Task, source: Path, target: Path, options: Options, progress: Progress | None = None) -> Outcome:
-    """Restore the file ``source`` to the file ``target``, or every image of the folder ``source`` to the folder ``target``.
+Process = Callable[[Item, Callable[[int, int], None]], Result]
+"""From one file, and a callback for its progress, to its result."""
 
-    One file that fails raises its error. In a folder the others go on, and the failures are in the outcome.
+
+@runtime_checkable
+class Job(Protocol):
+    """What restores files in its own way, where a task is restored by the samplers."""
+
+    def run(self, source: Path, target: Path, options: Options, progress: Progress | None = None) -> Outcome:
+        """As :func:`run`."""
+
+
+def run(task: Task, source: Path, target: Path, options: Options, progress: Progress | None = None) -> Outcome:
+    """Restore the file ``source`` to the file ``target``, or every image of the folder ``source`` to the folder ``target``."""
+
+    def prepare() -> Process:
+        tiling = Tiling(tile=options.tile, overlap=options.overlap, above=options.tile_above)
+        model = prior.load(options.model, weights=options.weights)
+        if not isinstance(model, Denoiser):
+            raise ValueError(
+                f"--model {options.model} is no prior but a restorer: posterior upscale --method resshift takes it"
+            )
+        model.to(compute_device(options.device))
+        return lambda item, step: _process(task, item, model, tiling, options, step)
+
+    return over_files(prepare, source, target, options, progress)
+
+
+def over_files(
+    prepare: Callable[[], Process], source: Path, target: Path, options: Options, progress: Progress | None = None
+) -> Outcome:
+    """What ``prepare`` gives, for the file ``source`` or for every image of the folder ``source``; ``target`` is of its kind.
+
+    Outputs that are in the way are found before anything is prepared. One file that fails raises its error. In a folder the
+    others go on, and the failures are in the outcome.
     """
     items = _folder(source, target) if source.is_dir() else [_single(source, target)]
     if not source.is_dir():
-        _check_free(items[0], options)
-    tiling = Tiling(tile=options.tile, overlap=options.overlap, above=options.tile_above)
-    model = prior.load(options.model, weights=options.weights).to(_device(options.device))
+        check_free(items[0], options)
+    process = prepare()
     results, failures = [], []
     for index, item in enumerate(items):
 
@@ -110,7 +143,7 @@ def run(task: Task, source: Path, target: Path, options: Options, progress: Prog
                 progress(index + done / total, len(items))
 
         try:
-            results.append(_process(task, item, model, tiling, options, step))
+            results.append(process(item, step))
         except Exception as error:
             message = one_line(error)
             if message is None or not source.is_dir():
@@ -120,18 +153,13 @@ def run(task: Task, source: Path, target: Path, options: Options, progress: Prog
 
 
 def _process(
-    task: Task, item: _Item, model: Denoiser, tiling: Tiling, options: Options, step: Callable[[int, int], None]
+    task: Task, item: Item, model: Denoiser, tiling: Tiling, options: Options, step: Callable[[int, int], None]
 ) -> Result:
-    _check_free(item, options)
+    check_free(item, options)
     picture = read(item.source, max_megapixels=options.max_megapixels)
     check_format(item.target, picture)
     problem = task(picture, item.name)
-    height, width = (side * problem.scale for side in picture.size)
-    if height * width > options.max_megapixels * 1e6:
-        raise ValueError(
-            f"{item.source}: the result, {width} x {height}, would have more than the {options.max_megapixels:g} "
-            "megapixels of --max-megapixels"
-        )
+    check_result(item, (picture.size[0] * problem.scale, picture.size[1] * problem.scale), options)
 
     def choose(operator: Operator) -> Sampler:
         return samplers.chosen(options.sampler, operator, steps=options.steps, samples=options.samples)
@@ -143,6 +171,16 @@ def _process(
     return result
 
 
+def check_result(item: Item, size: tuple[int, int], options: Options) -> None:
+    """Raise ``ValueError`` where a result of this ``size`` (H, W) has more pixels than allowed."""
+    height, width = size
+    if height * width > options.max_megapixels * 1e6:
+        raise ValueError(
+            f"{item.source}: the result, {width} x {height}, would have more than the {options.max_megapixels:g} "
+            "megapixels of --max-megapixels"
+        )
+
+
 def _calibration(restored: Restored, picture: Picture, options: Options) -> Calibrated | None:
     # a grey picture, or one put together from tiles, is none of those that calibrations are measured on
     if restored.std is None or restored.tiles > 1 or len(picture.colour) == 1:
@@ -152,7 +190,7 @@ def _calibration(restored: Restored, picture: Picture, options: Options) -> Cali
     return None if found is None else Calibrated.of(found)
 
 
-def _result(item: _Item, restored: Restored, options: Options, calibrated: Calibrated | None) -> Result:
+def _result(item: Item, restored: Restored, options: Options, calibrated: Calibrated | None) -> Result:
     picture, share = restored.picture, restored.measured_share
     return Result(
         input=str(item.source),
@@ -176,7 +214,7 @@ def _result(item: _Item, restored: Restored, options: Options, calibrated: Calib
     )
 
 
-def _save(item: _Item, restored: Restored, result: Result, options: Options) -> None:
+def _save(item: Item, restored: Restored, result: Result, options: Options) -> None:
     files = []
     if restored.std is not None:
         files.append((item.std, encode(Picture(colour=restored.std / STD_WHITE, depth=16), ".png")))
@@ -190,7 +228,7 @@ def _save(item: _Item, restored: Restored, result: Result, options: Options) -> 
         write_atomically(path, data)
 
 
-def _single(source: Path, target: Path) -> _Item:
+def _single(source: Path, target: Path) -> Item:
     if not source.is_file():
         raise FileNotFoundError(f"{source}: there is no such file or folder")
     if target.is_dir():
@@ -198,23 +236,24 @@ def _single(source: Path, target: Path) -> _Item:
     check_format(target)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{target.parent}: there is no such folder to write {target.name} to")
-    return _Item(source, target, Path(source.name))
+    return Item(source, target, Path(source.name))
 
 
-def _folder(source: Path, target: Path) -> list[_Item]:
+def _folder(source: Path, target: Path) -> list[Item]:
     if target.exists() and not target.is_dir():
         raise ValueError(f"{target} is a file, but {source} is a folder; give the output a folder name")
     paths = [p for p in _images(source) if target.resolve() == source.resolve() or target.resolve() not in p.resolve().parents]
     if not paths:
         raise ValueError(f"{source}: no image in this folder; suffixes read are {', '.join(FORMATS)}")
-    return [_Item(p, target / p.relative_to(source), p.relative_to(source)) for p in paths]
+    return [Item(p, target / p.relative_to(source), p.relative_to(source)) for p in paths]
 
 
 def _images(folder: Path) -> Iterator[Path]:
     return (p for p in sorted(folder.rglob("*")) if p.is_file() and p.suffix.lower() in FORMATS and not p.name.startswith("."))
 
 
-def _check_free(item: _Item, options: Options) -> None:
+def check_free(item: Item, options: Options) -> None:
+    """Raise ``OSError`` where a file that is to be written is there already, or must not be written to."""
     written = [item.target]
     if options.samples > 1:
         written.append(item.std)
@@ -225,9 +264,3 @@ def _check_free(item: _Item, options: Options) -> None:
             raise FileExistsError(f"{path} is there already; --overwrite replaces it")
         if path.exists() and not os.access(path, os.W_OK):
             raise PermissionError(f"{path} must not be written to")
-
-
-def _device(device: Device) -> torch.device:
-    if device is Device.cuda and not torch.cuda.is_available():
-        raise ValueError("--device cuda: torch finds no CUDA device; use cpu or auto")
-    return torch.device("cuda" if device is not Device.cpu and torch.cuda.is_available() else "cpu")

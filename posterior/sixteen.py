@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["decode_png16", "decode_tiff16", "encode_png16", "is_png16"]
+__all__ = ["COLOUR_TYPES", "SIGNATURE", "chunk", "decode_png16", "decode_tiff16", "encode_png16", "is_png16"]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by number of channels
@@ -75,8 +75,9 @@ def encode_png16(samples: NDArray[np.uint16], icc: bytes | None = None) -> bytes
     if icc:
         chunks.append((b"iCCP", b"icc\0\0" + zlib.compress(icc)))
     chunks += [(b"IDAT", zlib.compress(lines.tobytes(), 6)), (b"IEND", b"")]
-    return SIGNATURE + b"".join(_chunk(kind, body) for kind, body in chunks)
+    return SIGNATURE + b"".join(chunk(kind, body) for kind, body in chunks)
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """One part of a PNG file: its length, its kind of four letters, its contents and their sum."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -19,7 +19,7 @@ from inverse.operators.noise import Gaussian, Noise
 from posterior.images import Picture
 from posterior.tiles import Window
 
-__all__ = ["Holes", "Problem", "Task", "colorize", "gaussian", "inpaint", "opaque", "same_size", "solve", "upscale"]
+__all__ = ["Holes", "Problem", "Task", "colorize", "gaussian", "inpaint", "opaque", "resized", "same_size", "solve", "upscale"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -72,7 +72,7 @@ def upscale(operator: Operator, factor: int) -> Task:
 
     def problem(picture: Picture, name: Path) -> Problem:
         height, width = picture.size
-        alpha = _resized(picture.alpha, (height * factor, width * factor))
+        alpha = resized(picture.alpha, (height * factor, width * factor))
         y = _rgb(picture.colour)
         return Problem(
             measurement=y[None],
@@ -138,7 +138,7 @@ def solve(build: Callable[[tuple[int, int, int]], Operator]) -> Task:
         y = _measured_by(operator, picture.colour)
 
         def finish(colour: Tensor) -> Picture:
-            alpha = _resized(picture.alpha, (colour.shape[-2], colour.shape[-1]))
+            alpha = resized(picture.alpha, (colour.shape[-2], colour.shape[-1]))
             return picture.with_colour(colour, alpha) if len(y) == 1 else _finish(picture, alpha)(colour)
 
         return Problem(measurement=y[None], operator=lambda window: operator, finish=finish, tiled=False)
@@ -178,7 +178,8 @@ def _rgb(colour: Tensor) -> Tensor:
     return colour.expand(3, -1, -1)
 
 
-def _resized(alpha: Tensor | None, size: tuple[int, int]) -> Tensor | None:
+def resized(alpha: Tensor | None, size: tuple[int, int]) -> Tensor | None:
+    """Opacity (1, h, w) at another ``size`` (H, W); None stays None."""
     if alpha is None or tuple(alpha.shape[-2:]) == size:
         return alpha
     return F.interpolate(alpha[None], size=size, mode="bicubic", align_corners=False)[0].clamp(0, 1)

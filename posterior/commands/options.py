@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Device", "Mask", "Options", "SamplerName"]
+__all__ = ["Device", "Mask", "Options", "Precision", "SamplerName"]
 
 LARGE = "Large images"
 OUTPUT = "Output"
@@ -33,6 +33,14 @@ class Mask(StrEnum):
     poisson = "poisson"
     radial = "radial"
     spiral = "spiral"
+
+
+class Precision(StrEnum):
+    """What networks compute in."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
 
 
 class SamplerName(StrEnum):

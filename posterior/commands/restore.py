@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from posterior.commands.options import Precision
 from posterior.commands.restoring import restoring
 
 if TYPE_CHECKING:
+    from posterior.jobs import Job
     from posterior.tasks import Task
 
 __all__ = ["add_to"]
@@ -23,6 +25,16 @@ class Reduction(StrEnum):
 
     bicubic = "bicubic"
     area = "area"
+
+
+class Method(StrEnum):
+    """What enlarges: a prior and the known reduction, or a network trained to restore."""
+
+    posterior = "posterior"
+    resshift = "resshift"
+
+
+RESSHIFT = "With --method resshift"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -68,16 +80,76 @@ def inpaint(
 
 def upscale(
     *,
-    factor: Annotated[int, typer.Option(min=2, max=16, help="How many times larger.")] = 4,
-    kernel: Annotated[Reduction, typer.Option(help="How the small image was made.")] = Reduction.bicubic,
-    noise: Noise = 0.01,
-) -> Task:
-    """Enlarge an image that was made smaller in a known way."""
+    method: Annotated[
+        Method,
+        typer.Option(
+            help="posterior: the image was made smaller in a known way. resshift: a trained restorer for any damage; "
+            "--weights names its files, --model its task."
+        ),
+    ] = Method.posterior,
+    factor: Annotated[
+        int | None,
+        typer.Option(min=2, max=16, help="How many times larger; default 4, and 1 for restorers that keep the size."),
+    ] = None,
+    kernel: Annotated[
+        Reduction | None, typer.Option(help="posterior: how the small image was made; default bicubic.", show_default=False)
+    ] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="posterior: standard deviation of the noise; white is 1; default 0.01."),
+    ] = None,
+    face: Annotated[
+        bool, typer.Option("--face", help="It is an aligned portrait: a model for faces.", rich_help_panel=RESSHIFT)
+    ] = False,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="Fill in what is white in this image; or a folder of them, named as in IN.", rich_help_panel=RESSHIFT
+        ),
+    ] = None,
+    autoencoder: Annotated[
+        Path | None,
+        typer.Option(help="First stage; default: its released file beside --weights.", rich_help_panel=RESSHIFT),
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="What the networks compute in.", rich_help_panel=RESSHIFT)
+    ] = Precision.fp32,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Faster with bf16 or fp16 on a GPU.", rich_help_panel=RESSHIFT)
+    ] = False,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile first: for folders of equal sizes.", rich_help_panel=RESSHIFT)
+    ] = False,
+) -> Task | Job:
+    """Enlarge an image: one that was made smaller in a known way, or by a network trained to restore."""
+    if method is Method.resshift:
+        from posterior.upscaling import Upscaling
+
+        _only("--method posterior", kernel=kernel, noise=noise)
+        return Upscaling(
+            factor=factor,
+            face=face,
+            mask=mask,
+            autoencoder=autoencoder,
+            precision=precision,
+            channels_last=channels_last,
+            compile=compile,
+        )
     from inverse.operators import Downsample
     from posterior import tasks
 
-    reduce = {Reduction.bicubic: Downsample.bicubic, Reduction.area: Downsample.area}[kernel]
+    _only("--method resshift", face=face or None, mask=mask, autoencoder=autoencoder, compile=compile or None)
+    _only("--method resshift", channels_last=channels_last or None, precision=None if precision == "fp32" else precision)
+    reduce = {Reduction.bicubic: Downsample.bicubic, Reduction.area: Downsample.area}[kernel or Reduction.bicubic]
+    noise, factor = 0.01 if noise is None else noise, factor or 4
     return tasks.upscale(reduce(factor, noise=tasks.gaussian(noise)), factor)
+
+
+def _only(owner: str, **given: object) -> None:
+    """Raise ``ValueError`` where one of the options that belong to ``owner`` is given."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"--{name.replace('_', '-')} belongs to {owner}; add it, or leave the option out")
 
 
 def denoise(

@@ -14,7 +14,7 @@ import typer
 from posterior.commands.options import Options
 
 if TYPE_CHECKING:
-    from posterior.jobs import Outcome, Result
+    from posterior.jobs import Job, Outcome, Result
     from posterior.tasks import Task
 
 __all__ = ["restoring"]
@@ -23,17 +23,20 @@ Image = Annotated[Path, typer.Argument(metavar="IN", help="Image, or folder of i
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="Where to write: an image for an image, a folder for a folder.")]
 
 
-def restoring(app: typer.Typer) -> Callable[[Callable[..., Task]], Callable[..., None]]:
-    """Decorator: registers a command IN OUT with the options of the function, which gives the task, and the shared ones."""
+def restoring(app: typer.Typer) -> Callable[[Callable[..., Task | Job]], Callable[..., None]]:
+    """Decorator: registers a command IN OUT with the options of the function, which gives the task, and the shared ones.
 
-    def register(make: Callable[..., Task]) -> Callable[..., None]:
+    Where the function gives a job instead, that restores the files in its own way.
+    """
+
+    def register(make: Callable[..., Task | Job]) -> Callable[..., None]:
         own = _parameters(make)
         shared = _parameters(Options)
 
         def command(**given: Any) -> None:
             options = Options(**{name: given[name] for name in shared})
-            task = make(**{name: given[name] for name in own})
-            _run(make.__name__, task, given["image"], given["out"], options)
+            work = make(**{name: given[name] for name in own})
+            _run(make.__name__, work, given["image"], given["out"], options)
 
         paths = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=a)
@@ -48,19 +51,22 @@ def restoring(app: typer.Typer) -> Callable[[Callable[..., Task]], Callable[...,
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    hints = get_type_hints(function, localns={"Task": object}, include_extras=True)  # Task itself would import torch
+    hints = get_type_hints(function, localns={"Task": object, "Job": object}, include_extras=True)  # they would import torch
     return {
         name: p.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
         for name, p in inspect.signature(function).parameters.items()
     }
 
 
-def _run(name: str, task: Task, image: Path, out: Path, options: Options) -> None:
+def _run(name: str, work: Task | Job, image: Path, out: Path, options: Options) -> None:
     from posterior import jobs
     from posterior.progress import Meter
 
     with Meter(name) as meter:
-        outcome = jobs.run(task, image, out, options, meter)
+        if isinstance(work, jobs.Job):
+            outcome = work.run(image, out, options, meter)
+        else:
+            outcome = jobs.run(work, image, out, options, meter)
     if options.json:
         typer.echo(json.dumps({"command": name, **dataclasses.asdict(outcome)}, default=str))
     else:
