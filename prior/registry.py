@@ -140,7 +140,10 @@ def _check_fit(what: str, wanted: dict[str, Any], found: dict[str, Any]) -> None
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The denoiser's tensors in an exported ``.safetensors`` or in a training ``.ckpt`` (its averaged weights)."""
+    """The model's tensors in an exported ``.safetensors`` or in a training ``.ckpt`` (its averaged weights).
+
+    In a checkpoint those of the part ``denoiser``, or of a training module without one, whose names are the model's, all.
+    """
     from prior.checkpoints import read_file
 
     content = read_file(path)
@@ -148,7 +151,8 @@ def read_state(path: Path) -> dict[str, Any]:
         return content
     if not isinstance(content, dict) or "state_dict" not in content:
         raise ValueError(f"weights: {path} must be a training checkpoint with a state_dict")
-    return {k.removeprefix("denoiser."): v for k, v in content["state_dict"].items() if k.startswith("denoiser.")}
+    state = content["state_dict"]
+    return {k.removeprefix("denoiser."): v for k, v in state.items() if k.startswith("denoiser.")} or dict(state)
 
 
 def export(name: str, checkpoint: str | Path, *, to: str | Path | None = None) -> str:

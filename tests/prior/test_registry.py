@@ -96,6 +96,14 @@ def test_files_that_are_not_these_weights(tmp_path):
         prior.load("photos", weights=checkpoint)
 
 
+def test_checkpoints_of_a_denoiser_and_of_a_whole_model(tmp_path):
+    states = {"denoiser.network.a": torch.ones(1), "loss.b": torch.ones(2)}, {"model.network.a": torch.ones(1)}
+    for number, state in enumerate(states):
+        torch.save({"state_dict": state}, tmp_path / f"{number}.ckpt")
+    names = [sorted(registry.read_state(tmp_path / f"{number}.ckpt")) for number in (0, 1)]
+    assert names == [["network.a"], ["model.network.a"]]
+
+
 def test_export_is_read_back(tmp_path):
     model = prior.load("photos")
     checkpoint = tmp_path / "last.ckpt"
