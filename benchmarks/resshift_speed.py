@@ -37,10 +37,11 @@ from prior.networks.vq_blocks import Attention, Middle
 from prior.randomness import MemberNoise
 from prior.schedules import Shifted
 from restore.resshift import ResShift, ShiftedDenoiser, SwinUNet, SwinUNetConfig
+from restore.resshift.loading import prepared
 from restore.resshift.swin_blocks import SwinBlock, SwinLayer
 from restore.resshift.swin_layers import WindowAttention, shift_mask
 
-__all__ = ["Timing", "compare", "plain_restoration", "prepared", "random_restorer"]
+__all__ = ["Timing", "compare", "plain_restoration", "random_restorer"]
 
 CODES = 0.5  # standard deviation of the random codes: about that of the latents a random network makes
 SEED = 0
@@ -74,20 +75,6 @@ def random_restorer(
     multiple = network.config.multiple * first_stage.factor // 4
     model = ResShift(ShiftedDenoiser(network, Shifted(T=4)), first_stage, factor=4, multiple=multiple)
     return model.eval().requires_grad_(False)
-
-
-def prepared(model: ResShift, *, dtype: torch.dtype, channels_last: bool, compile: bool) -> ResShift:
-    """A copy of the model as :func:`restore.resshift.load` makes it: its codes stay float32."""
-    model = copy.deepcopy(model)
-    codes = copy.deepcopy(model.first_stage.quantize)  # type: ignore[union-attr]
-    model.to(dtype)
-    model.first_stage.quantize = codes  # type: ignore[union-attr]
-    if channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if compile:
-        for network in (model.model.network, model.first_stage.encoder, model.first_stage.decoder):  # type: ignore[union-attr]
-            network.compile()
-    return model
 
 
 @torch.no_grad()
@@ -308,7 +295,8 @@ def main(arguments: Sequence[str] | None = None, *, model: ResShift | None = Non
         parser.error(f"--side must be a multiple of {model.multiple}, got {args.side}")
     if args.repeats < 1 or args.warmup < 0:
         parser.error(f"--repeats must be at least 1 and --warmup 0, got {args.repeats} and {args.warmup}")
-    ours = prepared(model, dtype=getattr(torch, args.dtype), channels_last=args.channels_last, compile=args.compile)
+    changes = {"dtype": getattr(torch, args.dtype), "channels_last": args.channels_last, "compile": args.compile}
+    ours = prepared(copy.deepcopy(model), **changes)
     image = _picture(args.side).to(args.device)
     found = compare(model, ours, image, repeats=args.repeats, warmup=args.warmup, stored_scores=args.stored_scores)
     for t in found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["Schedule", "double"]
+__all__ = ["CountedSchedule", "Schedule", "double"]
 
 
 def double(t: float | Tensor) -> Tensor:
@@ -55,3 +55,21 @@ class Schedule:
     def network_time(self, t: float | Tensor) -> Tensor:
         """The time as the network was trained to read it; only respacing changes it."""
         return double(t)
+
+
+class CountedSchedule(Schedule):
+    """A schedule of ``T`` steps, at the times t = 0..T-1; at -1 the image is clean."""
+
+    T: int
+
+    @property
+    def t_min(self) -> float:  # type: ignore[override]
+        return 0.0
+
+    @property
+    def t_max(self) -> float:  # type: ignore[override]
+        return float(self.T - 1)
+
+    @property
+    def clean(self) -> float:  # type: ignore[override]
+        return -1.0

@@ -9,13 +9,13 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from prior.schedules.base import Schedule, double
+from prior.schedules.base import CountedSchedule, double
 
 __all__ = ["Cosine", "DiscreteVP", "Linear", "Respaced", "ScaledLinear", "Tabulated"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiscreteVP(Schedule):
+class DiscreteVP(CountedSchedule):
     """Variance-preserving schedule over ``T`` steps; ``abar_t = prod_{k<=t} (1 - beta_k)``, t = 0..T-1 (Ho et al. 2020).
 
     ``alpha^2 = abar`` and ``sigma^2 = 1 - abar``. Between integers ``log abar`` is linear; at ``t = -1`` the image is
@@ -32,18 +32,6 @@ class DiscreteVP(Schedule):
     def betas(self) -> Tensor:
         """The T variances, float64."""
         raise NotImplementedError(f"{type(self).__name__} must define betas")
-
-    @property
-    def t_min(self) -> float:  # type: ignore[override]
-        return 0.0
-
-    @property
-    def t_max(self) -> float:  # type: ignore[override]
-        return float(self.T - 1)
-
-    @property
-    def clean(self) -> float:  # type: ignore[override]
-        return -1.0
 
     @property
     def abar(self) -> Tensor:

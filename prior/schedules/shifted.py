@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from prior.schedules.base import Schedule, double
+from prior.schedules.base import CountedSchedule, double
 
 __all__ = ["RespacedShifted", "Shifted", "ShiftedChain"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShiftedChain(Schedule):
+class ShiftedChain(CountedSchedule):
     r"""``x_t = x_0 + eta_t (y - x_0) + kappa sqrt(eta_t) eps``, y the degraded image, t = 0..T-1 (Yue et al. 2023).
 
     One step shifts by ``a_t = eta_t - eta_{t-1}`` of the residual, eta before the first being 0:
@@ -34,18 +34,6 @@ class ShiftedChain(Schedule):
     def sqrt_eta(self) -> Tensor:
         """sqrt(eta) at t = 0..T-1, increasing, within (0, 1)."""
         raise NotImplementedError(f"{type(self).__name__} must define sqrt_eta")
-
-    @property
-    def t_min(self) -> float:  # type: ignore[override]
-        return 0.0
-
-    @property
-    def t_max(self) -> float:  # type: ignore[override]
-        return float(self.T - 1)
-
-    @property
-    def clean(self) -> float:  # type: ignore[override]
-        return -1.0
 
     @property
     def eta(self) -> Tensor:

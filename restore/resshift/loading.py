@@ -23,7 +23,7 @@ from restore.resshift.picture import restore_picture
 from restore.resshift.prediction import ShiftedDenoiser
 from restore.resshift.tiles import Tiling
 
-__all__ = ["DTYPES", "ResShift", "load", "shipped", "task_of_file"]
+__all__ = ["DTYPES", "ResShift", "load", "prepared", "shipped", "task_of_file"]
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 CAP = math.sqrt(0.001)  # of sqrt(eta_1), where the start is capped
@@ -126,7 +126,13 @@ def load(
         model = cast(chain.ResShift, registry.load(name, weights=weights))
     else:
         raise ValueError(_unknown(name))
-    model = _cast(model, dtype).eval().requires_grad_(False)
+    model = model.eval().requires_grad_(False)
+    return prepared(model, dtype=dtype, channels_last=channels_last, compile=compile)
+
+
+def prepared(model: chain.ResShift, *, dtype: torch.dtype, channels_last: bool, compile: bool) -> chain.ResShift:
+    """``model`` itself, changed as :func:`load` says of these arguments."""
+    _cast(model, dtype)
     if channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compile:
