@@ -5,5 +5,7 @@ from .adm_classifier import ADMClassifier as ADMClassifier
 from .ncsnpp import NCSNpp as NCSNpp
 from .ncsnpp_configuration import NCSNppConfig as NCSNppConfig
 from .residual_unet import ResidualUNet as ResidualUNet
+from .s4 import S4 as S4
+from .s4_kernel import S4Kernel as S4Kernel
 from .vq_autoencoder import VQAutoencoder as VQAutoencoder
 from .vq_autoencoder import VQAutoencoderConfig as VQAutoencoderConfig

@@ -10,7 +10,6 @@ SYSTEMS = frozenset(
         "aps",
         "idm",
         "oscar",
-        "tsdiff",
         "tvt",
     }
 )
