@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -29,25 +30,35 @@ class ShiftedSampler:
     which is ``x0 + eta_{t-1} (y - x0) + sqrt(kappa^2 eta_{t-1} - s^2) eps + s z`` with the noise eps that x0 leaves. At
     ``ddim_eta = 1`` this is the posterior ``q(x_{t-1} | x_t, x_0)``: y falls out. The last step is x0 itself.
 
+    x0 is the mean of what may have been, and not one of it: in few steps its lack of detail remains. The law of x_{t-1}
+    given x_t has the variance ``s^2 + b^2 error^2`` (Bao et al. 2022, Analytic-DPM, theorem 1), b being what x0 is
+    multiplied with and ``error`` how far x0 is off.
+
     Attributes
     ----------
     ddim_eta: share of the posterior's noise that is drawn: 1 is the chain as published, 0 a deterministic walk.
     clip: whether each x0 is clamped to [-1, 1]; :class:`ResShift` never clamps latents.
+    error: root mean square error of x0, in units of x; 0 is the chain as published.
     """
 
     ddim_eta: float = 1.0
     clip: bool = False
+    error: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.ddim_eta <= 1:
             raise ValueError(f"ddim_eta must lie in [0, 1], from deterministic to the chain itself, got {self.ddim_eta}")
+        if not 0 <= self.error < math.inf:
+            raise ValueError(f"error must be at least 0 and finite, got {self.error}")
 
     def coefficients(self, schedule: ShiftedChain) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What a step multiplies x_t, x0, y and z with, each float64 (T,)."""
         eta, eta_prev = schedule.eta, schedule.eta_prev
         variance = self.ddim_eta**2 * schedule.posterior_variance
         k = (schedule.kappa**2 * eta_prev - variance).clamp(min=0).sqrt() / schedule.std
-        return k, 1 - eta_prev - k * (1 - eta), eta_prev - k * eta, variance.sqrt()
+        on_x0 = 1 - eta_prev - k * (1 - eta)
+        spread = (self.error * on_x0).square() * (eta_prev > 0)  # none at t = 0, which ends at x0
+        return k, on_x0, eta_prev - k * eta, (variance + spread).sqrt()
 
     def step(self, model: ShiftedDenoiser, x: Tensor, t: int | Tensor, condition: Condition, z: Tensor) -> Tensor:
         """From ``x`` (B, ...) at time ``t``, a number or (B,), to t - 1; ``z`` is standard noise, unused at t = 0."""
@@ -95,6 +106,7 @@ class ResShift(nn.Module):
     scale: what latents are multiplied by; 1 for every released model.
     multiple: what the sides of the degraded image must be multiples of: the released networks take 64 for x4, 256 for
         inpainting and deblurring, 512 for faces.
+    sampler: how the chain runs unless :meth:`forward` is told otherwise.
     """
 
     def __init__(
@@ -105,6 +117,7 @@ class ResShift(nn.Module):
         factor: int = 1,
         scale: float = 1.0,
         multiple: int = 64,
+        sampler: ShiftedSampler = ShiftedSampler(clip=True),
     ) -> None:
         super().__init__()
         for name, value in (("factor", factor), ("multiple", multiple)):
@@ -113,7 +126,7 @@ class ResShift(nn.Module):
         if not scale > 0:
             raise ValueError(f"scale must be positive, got {scale}")
         self.model, self.first_stage = model, first_stage
-        self.factor, self.scale, self.multiple = int(factor), scale, int(multiple)
+        self.factor, self.scale, self.multiple, self.sampler = int(factor), scale, int(multiple), sampler
 
     def encode(self, image: Tensor) -> Tensor:
         """Where the chain runs: the latents of ``image`` (B, C, H, W), or the image itself."""
@@ -155,11 +168,11 @@ class ResShift(nn.Module):
         """The restored images (B, C, factor H, factor W), clamped to [-1, 1].
 
         ``lq`` and ``mask`` as in :meth:`condition`, with sides that are multiples of ``multiple``; ``noise`` as in
-        :meth:`ShiftedSampler.walk`. Without a ``sampler`` the chain runs as published.
+        :meth:`ShiftedSampler.walk`. Without a ``sampler`` the model's own runs the chain.
         """
         if lq.shape[-2] % self.multiple or lq.shape[-1] % self.multiple:
             size = tuple(lq.shape[-2:])
             raise ValueError(f"lq must have sides that are multiples of {self.multiple}, got {size}; restore_picture pads it")
-        sampler = ShiftedSampler(clip=True) if sampler is None else sampler
+        sampler = self.sampler if sampler is None else sampler
         sampler = replace(sampler, clip=sampler.clip and self.first_stage is None)
         return self.decode(sampler.walk(self.model, self.condition(lq, mask), noise)).clamp(-1, 1)

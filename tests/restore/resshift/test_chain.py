@@ -112,6 +112,24 @@ class Exact(nn.Module):
         return self.mixture.x0(x - shares.eta * y, shares.clean.flatten(), shares.std.flatten())
 
 
+@pytest.mark.parametrize("ddim_eta", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("s", [0.1, 0.5])
+def test_a_step_with_the_error_of_a_gaussian_keeps_its_law(s, ddim_eta):
+    """x0 around y with the variance s^2: its mean given x_t, and with its error every step has the exact variance."""
+    for t in (1, 2, 3):
+        eta, eta_prev, std = FOUR.eta[t], FOUR.eta_prev[t], FOUR.std[t]
+        variance = (1 - eta) ** 2 * s**2 + std**2
+        gain = (1 - eta) * s**2 / variance  # of E[x0 - y | x_t] on x_t - y
+        error = float((s**2 * std**2 / variance).sqrt())
+        k, on_x0, _, on_z = (c[t] for c in ShiftedSampler(ddim_eta=ddim_eta, error=error).coefficients(FOUR))
+        wanted = (1 - eta_prev) ** 2 * s**2 + FOUR.kappa**2 * eta_prev
+        close((k + on_x0 * gain) ** 2 * variance + on_z**2, wanted)
+        published = ShiftedSampler(ddim_eta=ddim_eta).coefficients(FOUR)[3][t]
+        assert (k + on_x0 * gain) ** 2 * variance + published**2 < wanted
+    assert on_z > published
+    assert ShiftedSampler(error=0.3).coefficients(FOUR)[3][0] == 0
+
+
 def test_the_deterministic_walk_is_ddim_of_the_core():
     mixture, y, eps = GaussianMixture.random((1, 3, 3), seed=5), normal((2, 1, 3, 3)), normal((2, 1, 3, 3), 1)
     model = ShiftedDenoiser(Exact(mixture, FIFTEEN), FIFTEEN, scaling="none")
@@ -229,6 +247,8 @@ def test_the_restorer():
 
 
 def test_bad_input():
+    with pytest.raises(ValueError, match="error must be at least 0"):
+        ShiftedSampler(error=-0.1)
     x, lq = normal(), normal((2, 3, 4, 4))
     network = Told(x)
     with pytest.raises(ValueError, match="prediction must be one of xstart, residual, epsilon, epsilon_scale, got 'v'"):
