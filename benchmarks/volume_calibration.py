@@ -36,6 +36,7 @@ from inverse.calibration import FLOOR, LEVELS, Calibration, coverage, half_width
 from medical.samplers import DDS
 from medical.trust import calibrate, chi_square, magnitudes, voxel_scores
 from medical.trust.subjects import AIR
+from posterior.volume_request import MRI_START
 from prior.denoiser import Denoiser
 
 __all__ = ["MODALITIES", "Block", "Modality", "Row", "Setup", "block_of", "padded", "places", "rows", "table", "write"]
@@ -55,6 +56,7 @@ class Modality:
     calibrating, testing: their names.
     tasks: measurements, noisy and noiseless.
     unit, white: of the widths in the table, and what black to white is in it.
+    start: noise at which DDS begins, that of the command line.
     """
 
     prior: str
@@ -65,6 +67,7 @@ class Modality:
     tasks: tuple[Views | Lines, ...]
     unit: str
     white: float
+    start: float = DDS.sigma_max
 
 
 MODALITIES = {
@@ -80,7 +83,7 @@ MODALITIES = {
         calibrating=("clinical_t2", "niivue_t1"),
         testing=("vs_seg_001_t1gd", "stroke_t1", "stroke_t2", "stroke_flair"),
         tasks=(Lines("MR, 4x, 8 coils, noise 0.5 %", 4.0, 20),),
-        unit="% of white", white=100.0,
+        unit="% of white", white=100.0, start=MRI_START,
     ),
 }  # fmt: skip
 
@@ -279,7 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     steps, samples, slices, blocks = (5, 2, 2, 1) if args.fast else (args.steps, args.samples, args.slices, args.blocks)
     name = modality.prior if args.weights is None else f"{modality.prior}, {args.weights.name}"
-    setup = Setup(sampler=DDS(steps=steps, samples=samples), slices=slices, blocks=blocks, prior=name)
+    setup = Setup(sampler=DDS(steps=steps, samples=samples, sigma_max=modality.start), slices=slices, blocks=blocks, prior=name)
     console = Console(width=150)
     model = prior.load(modality.prior, weights=args.weights).to("cuda" if torch.cuda.is_available() else "cpu")
     calibrations, found, every = run(modality, model, setup, folder=args.data, only=args.only, console=console)
