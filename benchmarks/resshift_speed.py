@@ -31,9 +31,9 @@ from torch.nn import functional as F
 
 from benchmarks.timing import machine
 from inverse.metrics import psnr
-from prior.networks.adm_blocks import ResBlock
-from prior.networks.vq_autoencoder import VQAutoencoder, VQAutoencoderConfig
-from prior.networks.vq_blocks import Attention, Middle
+from prior.networks.adm_blocks import ResBlock, Upsample
+from prior.networks.vq_autoencoder import Level, VQAutoencoder, VQAutoencoderConfig
+from prior.networks.vq_blocks import Attention, Middle, ResnetBlock
 from prior.randomness import MemberNoise
 from prior.schedules import Shifted
 from restore.resshift import ResShift, ShiftedDenoiser, SwinUNet, SwinUNetConfig
@@ -129,8 +129,12 @@ def _stage(layers: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
                 h = _swin(block, h)  # type: ignore[arg-type]
             h = layer.patch_unembed(h)
         else:
-            h = layer(h)
+            h = _enlarged(layer, h) if isinstance(layer, Upsample) else layer(h)
     return h
+
+
+def _enlarged(layer: Upsample, x: Tensor) -> Tensor:
+    return torch.as_tensor(layer.conv(F.interpolate(x, scale_factor=2, mode="nearest")))
 
 
 def _residual(block: ResBlock, x: Tensor, embedding: Tensor) -> Tensor:
@@ -176,7 +180,7 @@ def _encoded(first_stage: VQAutoencoder, x: Tensor, stored_scores: bool) -> Tens
     encoder = first_stage.encoder
     h = encoder.conv_in(x)
     for level in encoder.down:
-        h = level(h)
+        h = _level(level, h)  # type: ignore[arg-type]
     h = _middle(encoder.mid, h, stored_scores)
     return torch.as_tensor(first_stage.quant_conv(encoder.conv_out(F.silu(encoder.norm_out(h)))))
 
@@ -188,12 +192,24 @@ def _decoded(first_stage: VQAutoencoder, z: Tensor, stored_scores: bool) -> Tens
     z = codes[distances.argmin(1)].view(len(z), *z.shape[2:], -1).permute(0, 3, 1, 2)
     h = _middle(decoder.mid, decoder.conv_in(first_stage.post_quant_conv(z)), stored_scores)
     for level in reversed(decoder.up):
-        h = level(h)
+        h = _level(level, h)  # type: ignore[arg-type]
     return torch.as_tensor(decoder.conv_out(F.silu(decoder.norm_out(h))))
 
 
+def _level(level: Level, h: Tensor) -> Tensor:
+    for block in level.block:
+        h = _block(block, h)  # type: ignore[arg-type]
+    h = level.downsample(h)
+    return _enlarged(level.upsample, h) if isinstance(level.upsample, Upsample) else h
+
+
+def _block(block: ResnetBlock, x: Tensor) -> Tensor:
+    h = block.conv1(F.silu(block.norm1(x)))
+    return torch.as_tensor(block.nin_shortcut(x) + block.conv2(F.silu(block.norm2(h))))
+
+
 def _middle(middle: Middle, h: Tensor, stored_scores: bool) -> Tensor:
-    return torch.as_tensor(middle.block_2(_attention(middle.attn_1, middle.block_1(h), stored_scores)))
+    return _block(middle.block_2, _attention(middle.attn_1, _block(middle.block_1, h), stored_scores))
 
 
 def _attention(layer: Attention, x: Tensor, stored_scores: bool) -> Tensor:

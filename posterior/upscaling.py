@@ -15,7 +15,7 @@ from posterior.commands.options import Options, Precision
 from posterior.file_upscaling import FileUpscaling
 from posterior.jobs import Item, Outcome, Progress, Result, over_files
 from posterior.outputs import compute_device
-from restore.resshift import ResShift, load, shipped, task_of_file
+from restore.resshift import ResShift, load, task_of_file
 
 __all__ = ["COMPACT", "Upscaling"]
 
@@ -83,11 +83,6 @@ class Upscaling:
             return known
         if self.mask is not None:
             return "inpaint_imagenet"
-        if weights is None and COMPACT not in shipped():
-            raise ValueError(
-                "--method resshift: no ResShift weights ship yet; give --weights, a released file or the folder of the "
-                "released files, see docs/upscale.md"
-            )
         if weights is not None and not weights.is_dir():
             raise ValueError(f"--model must name the task that {weights} was trained for: it has no released file's name")
         return COMPACT if weights is None else "realsr_v3"

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from prior.denoiser import Denoiser
 
-__all__ = ["Card", "build", "cards", "export", "load", "verify"]
+__all__ = ["Card", "build", "cards", "embedded", "export", "load", "verify"]
 
 WEIGHTS = Path(__file__).parent / "weights"
 BUILDABLE = ("prior.", "restore.", "medical.", "timeseries.")  # the packages a card may name classes of
@@ -109,6 +111,7 @@ def load(name: str, *, weights: str | Path | None = None) -> Denoiser:
     ``FileNotFoundError`` where ``weights`` is not there.
     """
     from prior import checkpoints, ncsnpp_checkpoints
+    from prior.denoiser import Denoiser
 
     adm, ncsnpp = checkpoints.released(), ncsnpp_checkpoints.released()
     if name in adm or name in ncsnpp:
@@ -121,6 +124,14 @@ def load(name: str, *, weights: str | Path | None = None) -> Denoiser:
         return ncsnpp_checkpoints.load_ncsnpp(weights, config=ncsnpp[name].config)
     if name not in cards():
         raise ValueError(f"unknown model {name!r}: known are {', '.join([*cards(), *adm, *ncsnpp])}")
+    model = embedded(name, weights=weights)
+    if not isinstance(model, Denoiser):
+        raise ValueError(f"{name} is a {card(name).summary}, and no prior: restore.ResShift.load opens it")
+    return model
+
+
+def embedded(name: str, *, weights: str | Path | None = None) -> nn.Module:
+    """What the card called ``name`` describes, a prior or not; as :func:`load`, of embedded models alone."""
     entry = card(name)
     if weights is None:
         verify(name)
@@ -128,7 +139,7 @@ def load(name: str, *, weights: str | Path | None = None) -> Denoiser:
     state = read_state(entry.path if weights is None else Path(weights))
     _check_fit(f"weights: {weights or entry.path} does not fit {name}", model.state_dict(), state)
     model.load_state_dict({key: value.float() for key, value in state.items()})
-    return model.eval().requires_grad_(False)
+    return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
 
 
 def _check_fit(what: str, wanted: dict[str, Any], found: dict[str, Any]) -> None:

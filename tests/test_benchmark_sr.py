@@ -21,7 +21,7 @@ from prior.denoiser import EDMHead
 from prior.schedules import EDM, Shifted
 from restore import ResShift
 from restore.degradations import matlab_bicubic
-from restore.resshift import Bicubic, CompactUNet, Realistic, ShiftedDenoiser, chain
+from restore.resshift import Bicubic, Realistic, ShiftedDenoiser, chain
 from tests.prior.gaussian import gaussian_model
 from tests.restore.resshift.tiny import Enlarges
 
@@ -257,41 +257,17 @@ def test_realistic_photographs_and_real_ones(folder, tmp_path, toys):
     assert "noise 0.1" in record["rows"][1]["settings"]
 
 
-def test_without_a_restorer_the_rest_is_measured(folder, monkeypatch, capsys):
-    monkeypatch.setattr(command, "restorers", lambda *which: {})
-    command.main(["--photos", str(folder), "--only", "bicubic", "ResShift", "--first", "1"])
-    assert "ResShift: skipped, no restorer for x4 ships yet" in capsys.readouterr().out
-
-
 def test_bad_arguments(folder, capsys):
     with pytest.raises(SystemExit):
         command.main(["--photos", str(folder), "--samples", "0"])
     assert "--samples must be at least 1, got 0" in capsys.readouterr().err
 
 
-def test_a_training_checkpoint_of_a_model_that_does_not_ship_yet(tmp_path, monkeypatch):
-    monkeypatch.setattr(restorers, "shipped", tuple)
-    small = {
-        "class_path": "restore.resshift.compact.CompactUNet",
-        "init_args": {"channels": [8], "blocks": [1], "embedding": 8},
-    }
-    load = restorers.yaml.safe_load
-
-    def smaller(text):
-        recipe = load(text)
-        recipe["model"]["init_args"]["model"]["init_args"]["network"] = small
-        return recipe
-
-    monkeypatch.setattr(restorers.yaml, "safe_load", smaller)
-    network = CompactUNet([8], [1], embedding=8)
-    torch.nn.init.constant_(next(network.parameters()), 0.5)
-    state = {f"model.network.{name}": value for name, value in network.state_dict().items()}
+def test_a_training_checkpoint_of_a_model_that_ships(tmp_path):
+    state = {name: torch.full_like(t, 0.5) for name, t in ResShift.load("photos-x4").model.state_dict().items()}
     torch.save({"state_dict": state}, tmp_path / "last.ckpt")
     found = restorers.restorers("photos-x4", tmp_path / "last.ckpt")["photos-x4"]
-    assert (found.model.factor, found.model.multiple) == (4, 4)
     assert float(next(found.model.parameters()).min()) == 0.5
-    with pytest.raises(ValueError, match="photos-x4 does not ship with this version: give --weights"):
-        restorers.restorers("photos-x4", None)
     with pytest.raises(ValueError, match="--model must say what network"):
         restorers.restorers(None, tmp_path / "last.ckpt")
-    assert restorers.restorers(None, None) == {}
+    assert list(restorers.restorers(None, None)) == ["photos-x4"]

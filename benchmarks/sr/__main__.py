@@ -45,7 +45,7 @@ DRAWN = 6  # photographs of a set that are drawn
 SAMPLERS: dict[str, Sampler] = {"RED-Diff": RedDiff(), "DiffPIR": DiffPIR()}
 
 
-def methods_of(args: argparse.Namespace, noise: float, console: Console) -> list[Method]:
+def methods_of(args: argparse.Namespace, noise: float) -> list[Method]:
     """The methods that ``--only`` lets through, in the order of the tables."""
     wanted = lambda name: not args.only or any(re.search(word, name, re.IGNORECASE) for word in args.only)  # noqa: E731
     methods = [method for method in (BICUBIC, LANCZOS) if wanted(method.name)]
@@ -55,10 +55,7 @@ def methods_of(args: argparse.Namespace, noise: float, console: Console) -> list
         methods += [sampled(name, sampler, model, noise=noise) for name, sampler in samplers.items()]
     if not wanted("ResShift"):
         return methods
-    found = restorers(args.model, args.weights, args.autoencoder)
-    if not found:
-        console.print("ResShift: skipped, no restorer for x4 ships yet; give --model and --weights")
-    for name, restorer in found.items():
+    for name, restorer in restorers(args.model, args.weights, args.autoencoder).items():
         moved = restorer.to(args.device)
         methods.append(restored(f"ResShift {name}", moved, samples=args.samples, tile=args.tile))
     return methods
@@ -74,7 +71,7 @@ def make(args: argparse.Namespace, console: Console) -> tuple[list[Row], list[Re
     for name in present(args.photos, args.sets, console.print):
         noise = args.noise if name == REAL or args.realistic is not None else ROUNDING
         if noise not in methods:
-            methods[noise] = methods_of(args, noise, console)
+            methods[noise] = methods_of(args, noise)
         photos = photographs(args.photos / name, None if name == REAL else law, first=args.first, size=args.size)
         photos = [replace(photo, degraded=photo.degraded.to(args.device)) for photo in photos]
         drawing = _Drawing(args, name)
@@ -145,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--border", type=int, default=FACTOR, help="pixels that PSNR, SSIM and energy leave out")
     parser.add_argument("--realistic", nargs="?", const="imagenet_test", choices=("imagenet_test", "training"))
     parser.add_argument("--noise", type=float, default=0.05, help="that the samplers suppose where it is not known")
-    parser.add_argument("--model", help="a restorer that ships, a released task, or photos-x4 with --weights")
+    parser.add_argument("--model", help="a restorer that ships, or a released task with --weights")
     parser.add_argument("--weights", type=Path, help="of --model: a file, or a folder of released ones")
     parser.add_argument("--autoencoder", type=Path, help="of --model, where it does not lie beside the weights")
     parser.add_argument("--samples", type=int, default=4, help="of ResShift")

@@ -32,7 +32,7 @@ def _group(context: typer.Context) -> None:
 
 
 def list_cards(*, as_json: AsJson = False) -> None:
-    """List the models that `--model` knows."""
+    """List the models that ship."""
     from prior import registry
 
     cards = registry.cards()

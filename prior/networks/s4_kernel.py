@@ -122,7 +122,7 @@ class S4Kernel(nn.Module):
 
     def _advanced(self, x: Tensor, steps: int) -> Tensor:
         """x dA^steps of row vectors x (2, d, N / 2) complex128: y = x (I - h A)^-1 by Woodbury's formula, x dA = 2 y - x."""
-        _, P, lam, dt = self._system(torch.float64, "cpu")
+        _B, P, lam, dt = self._system(torch.float64, "cpu")
         e, h = 1 / (1 - lam / 2), dt[:, None] / 2
         low_rank = h / (1 + 2 * h * (P.abs().square() * e).real.sum(-1, keepdim=True))
         keep, mix, onto = 2 * e - 1, e * P, 4 * low_rank * e * P.conj()

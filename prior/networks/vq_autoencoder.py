@@ -8,13 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from prior.networks.adm_blocks import Upsample
-from prior.networks.vq_blocks import GROUPS, Downsample, Middle, ResnetBlock, group_norm
+from prior.networks.vq_blocks import GROUPS, Downsample, Middle, ResnetBlock, activated, group_norm, laid_out
 from prior.networks.vq_quantizer import VectorQuantizer
 
-__all__ = ["VQAutoencoder", "VQAutoencoderConfig"]
+__all__ = ["Decoder", "Encoder", "Level", "VQAutoencoder", "VQAutoencoderConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,14 +98,14 @@ class VQAutoencoder(nn.Module):
             raise ValueError(
                 f"x must be (B, {channels}, H, W) with H and W multiples of {f}, got {tuple(x.shape)}; pad the images"
             )
-        return self.quant_conv(self.encoder(x))
+        return self.quant_conv(self.encoder(laid_out(x))).contiguous()
 
     def decode(self, h: Tensor, quantize: bool = True) -> Tensor:
         """The images of latents h, quantised before or, without ``quantize``, taken as they are; not clamped."""
         channels = self.config.embed_dim
         if h.ndim != 4 or h.shape[1] != channels:
             raise ValueError(f"h must be latents (B, {channels}, h, w), got {tuple(h.shape)}")
-        return self.decoder(self.post_quant_conv(self.quantize(h)[0] if quantize else h))
+        return self.decoder(laid_out(self.post_quant_conv(self.quantize(h)[0] if quantize else h))).contiguous()
 
     def forward(self, x: Tensor) -> Tensor:
         """``decode(encode(x))``."""
@@ -150,7 +149,7 @@ class Encoder(nn.Module):
         h = self.conv_in(x)
         for level in self.down:
             h = level(h)
-        return self.conv_out(F.silu(self.norm_out(self.mid(h))))
+        return self.conv_out(activated(self.norm_out, self.mid(h)))
 
 
 class Decoder(nn.Module):
@@ -175,4 +174,4 @@ class Decoder(nn.Module):
         h = self.mid(self.conv_in(z))
         for level in reversed(self.up):
             h = level(h)
-        return self.conv_out(F.silu(self.norm_out(h)))
+        return self.conv_out(activated(self.norm_out, h))

@@ -1,9 +1,12 @@
+from .augmentation import LAMA as LAMA
+from .augmentation import Augmentation as Augmentation
 from .cropping import benchmark_crop as benchmark_crop
 from .cropping import eightfold as eightfold
 from .cropping import paired_crop as paired_crop
 from .cropping import training_crop as training_crop
 from .draws import Fields as Fields
 from .draws import GeneratorFields as GeneratorFields
+from .equalisation import equalised as equalised
 from .face import FACE_TEST as FACE_TEST
 from .face import FACE_TRAINING as FACE_TRAINING
 from .face import FaceDegradation as FaceDegradation
@@ -36,6 +39,8 @@ from .pool import without_nan as without_nan
 from .quantisation import to_8_bits as to_8_bits
 from .random_kernels import KernelRanges as KernelRanges
 from .random_kernels import SincRanges as SincRanges
+from .recolouring import Recolouring as Recolouring
+from .recolouring import RecolouringRanges as RecolouringRanges
 from .resizing import ResizeRanges as ResizeRanges
 from .resizing import Resizing as Resizing
 from .resizing import area_resize as area_resize
@@ -49,3 +54,5 @@ from .second_order import Ending as Ending
 from .second_order import Pass as Pass
 from .second_order import SecondOrder as SecondOrder
 from .sharpening import UnsharpMask as UnsharpMask
+from .warping import Warp as Warp
+from .warping import WarpRanges as WarpRanges

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from prior.data import IMAGE_SUFFIXES, read_images, split_by_photo
-from restore.degradations import DiversityPool, area_resize, benchmark_crop, eightfold, training_crop
+from restore.degradations import LAMA, Augmentation, DiversityPool, area_resize, benchmark_crop, eightfold, training_crop
 from restore.degradations.draws import choose, happens
 from restore.resshift.batches import RestorationBatch, RestorationDataModule, generator_of, seed_of
 from restore.resshift.corruptions import Corruption
@@ -27,6 +27,7 @@ Source = Path | Tensor
 
 FITS = ("native", "shorter", "square")
 TURNS = (1, 2, 8)
+AUGMENTATIONS: dict[str, Augmentation | None] = {"none": None, "lama": LAMA}
 
 
 def sources_of(path: str | Path) -> dict[str, Source]:
@@ -62,11 +63,14 @@ class Crop:
     fit: ``native``, cut at the resolution of the image; ``shorter``, cut after the image was resized so that its shorter
         side is ``size``; ``square``, the square as wide as the shorter side is cut and resized.
     turns: 8, turned by quarters and mirrored; 2, perhaps mirrored left to right, as ``square`` always is; 1, as it is.
+    augmentation: ``none``, or ``lama``, warped before the cut and recoloured after it, see
+        :data:`~restore.degradations.LAMA`; not with ``square``.
     """
 
     size: int = 256
     fit: str = "native"
     turns: int = 8
+    augmentation: str = "none"
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -75,6 +79,9 @@ class Crop:
             raise ValueError(f"fit must be one of {', '.join(FITS)}, got {self.fit!r}")
         if self.turns not in TURNS or (self.fit == "square" and self.turns != 2):
             raise ValueError(f"turns must be one of {', '.join(map(str, TURNS))}, and 2 with fit 'square', got {self.turns}")
+        if self.augmentation not in AUGMENTATIONS or (self.fit == "square" and self.augmentation != "none"):
+            allowed = f"one of {', '.join(AUGMENTATIONS)}, and none with fit 'square'"
+            raise ValueError(f"augmentation must be {allowed}, got {self.augmentation!r}")
 
     def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Of ``image``, uint8 (3, H, W)."""
@@ -82,8 +89,12 @@ class Crop:
             return training_crop(image.float() / 255, self.size, generator).clamp(0, 1)
         if self.fit == "shorter":
             image = _shorter_side(image, self.size)
+        augmentation = AUGMENTATIONS[self.augmentation]
+        if augmentation is not None:
+            image = augmentation.warp.draw(generator).apply(image if image.is_floating_point() else image.float() / 255)
         top, left = (choose(generator, [1.0] * (n - self.size + 1)) for n in self._checked(image).shape[-2:])
-        return turned(self._cut(image, top, left), self.turns, generator)
+        cut = turned(self._cut(image, top, left), self.turns, generator)
+        return cut if augmentation is None else augmentation.recolouring.draw(generator).apply(cut)
 
     def centre(self, image: Tensor) -> Tensor:
         """The square in the middle, neither turned nor mirrored."""

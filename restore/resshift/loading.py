@@ -123,7 +123,7 @@ def load(
     elif name in shipped():
         if autoencoder is not None:
             raise ValueError(f"autoencoder must be None for {name}, whose file holds its first stage, got {autoencoder}")
-        model = cast(chain.ResShift, registry.load(name, weights=weights))
+        model = cast(chain.ResShift, registry.embedded(name, weights=weights))
     else:
         raise ValueError(_unknown(name))
     model = model.eval().requires_grad_(False)
@@ -160,9 +160,9 @@ def _restores(class_path: str) -> bool:
 
 
 def _unknown(name: str) -> str:
-    ours, what = shipped(), "is a prior, no restorer" if name in registry.cards() else "is unknown"
-    ships = f"models that ship are {', '.join(ours)}" if ours else "no restorer ships yet"
-    return f"name: {name!r} {what}: {ships}; released tasks, with files of your own, are {', '.join(released())}"
+    what = "is a prior, no restorer" if name in registry.cards() else "is unknown"
+    ours, theirs = ", ".join(shipped()), ", ".join(released())
+    return f"name: {name!r} {what}: models that ship are {ours}; released tasks, with files of your own, are {theirs}"
 
 
 def _released(entry: ReleasedResShift, weights: str | Path | None, autoencoder: str | Path | None) -> chain.ResShift:

@@ -61,11 +61,14 @@ class ShiftedLoss:
     Attributes
     ----------
     weighted: whether errors are weighted as in the variational bound, :meth:`Prediction.weights`; the released models are not.
+    root: whether a member's root mean square counts in place of its mean square, so that images that are badly damaged do
+        not drown those that hardly are.
     perceptual: compared images, where wanted.
     mse_weight, perceptual_weight: the coefficients.
     """
 
     weighted: bool = False
+    root: bool = False
     perceptual: Perceptual | None = None
     mse_weight: float = 1.0
     perceptual_weight: float = 1.0
@@ -101,7 +104,7 @@ class ShiftedLoss:
         if self.weighted:
             mse = mse * prediction.weights(schedule).to(mse)[t.to(mse.device)]
         estimate = model.x0(out, x, t, condition)
-        total, seen = self.mse_weight * mse, None
+        total, seen = self.mse_weight * (mse.clamp(min=1e-12).sqrt() if self.root else mse), None
         if self.perceptual is not None and image is not None:
             seen = self.perceptual(estimate, image)
             if bool(torch.isfinite(seen).all()):

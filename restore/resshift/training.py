@@ -45,7 +45,7 @@ class ResShiftModule(LightningModule):
         dict or checkpoint of its own.
     perceptual: a distance of images (B, 3, H, W) in [-1, 1], such as :class:`~restore.resshift.LPIPS`, and
         perceptual_weight: its coefficient in the loss; without a distance the loss is the squared error alone.
-    weighted: whether errors are weighted as in the variational bound.
+    weighted: whether errors are weighted as in the variational bound; root: whether each counts by its root.
     lr, weight_decay: of AdamW.
     warmup_steps: linear warm-up of the learning rate, which then falls to ``final_lr`` along a cosine at the trainer's
         ``max_steps``; it stays where ``final_lr`` is None or ``max_steps`` negative.
@@ -61,6 +61,7 @@ class ResShiftModule(LightningModule):
         perceptual: nn.Module | None = None,
         perceptual_weight: float = 0.0,
         weighted: bool = False,
+        root: bool = False,
         lr: float = 5e-5,
         final_lr: float | None = 2e-5,
         weight_decay: float = 0.0,
@@ -81,7 +82,7 @@ class ResShiftModule(LightningModule):
         restorer = ResShift(model, first_stage, factor=factor, multiple=multiple)  # type: ignore[arg-type]
         self._restorer = (restorer,)
         self.loss = ShiftedLoss(
-            weighted=weighted, perceptual=_perceptual(perceptual, restorer), perceptual_weight=perceptual_weight
+            weighted=weighted, root=root, perceptual=_perceptual(perceptual, restorer), perceptual_weight=perceptual_weight
         )
         self.lr, self.final_lr, self.weight_decay, self.warmup_steps = lr, final_lr, weight_decay, warmup_steps
         if perceptual is None and perceptual_weight > 0:

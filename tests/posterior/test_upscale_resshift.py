@@ -41,7 +41,6 @@ def exact(monkeypatch):
         return Exact(1 if name in ("faceir", "deblur") else 4)
 
     monkeypatch.setattr(upscaling, "load", load)
-    monkeypatch.setattr(upscaling, "shipped", lambda: (upscaling.COMPACT,))
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +254,6 @@ def assert_refused(workplace, monkeypatch, args, message):
         ("y.png x.png --weights files --mask all.png", "leaves no pixel of y.png"),
         ("y.png x.png --weights files --steps 9", "count must lie in 1..4"),
         ("moving.gif x.png --weights files", "moving.gif: not a PNG, JPEG, TIFF or WebP image"),
-        ("y.png x.png", "no ResShift weights ship yet; give --weights"),
         ("y.png x.png --face", "faceir does not ship: give weights"),
         ("y.png x.png --model paintings --weights files", "'paintings' is unknown"),
         ("y.png x.png --weights mine.pth", "--model must name the task that mine.pth was trained for"),

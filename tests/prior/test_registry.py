@@ -18,7 +18,7 @@ from prior.denoiser import Denoiser, EDMHead
 def test_a_card_tells_the_truth(name):
     card = registry.cards()[name]
     registry.verify(name)
-    model = prior.load(name)
+    model = registry.embedded(name)
     assert sum(p.numel() for p in model.parameters()) == card.parameters <= 8_000_000
     assert card.mebibytes <= 16
     assert all(t.dtype == torch.float16 for t in load_file(card.path).values())
@@ -47,6 +47,11 @@ def test_any_size_runs():
     for height, width in ((7, 5), (33, 50)):
         x = torch.zeros(1, 3, height, width)
         assert model(x, 0.3).x0.shape == x.shape
+
+
+def test_a_restorer_is_no_prior():
+    with pytest.raises(ValueError, match=r"photos-x4 is a restorer .* and no prior: restore.ResShift.load opens it"):
+        prior.load("photos-x4")
 
 
 def test_unknown_name():

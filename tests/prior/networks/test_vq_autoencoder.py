@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from prior.networks import VQAutoencoder, VQAutoencoderConfig, vq_quantizer
-from prior.networks.vq_blocks import Attention, Downsample
+from prior.networks.vq_blocks import Attention, Downsample, ResnetBlock
 from prior.networks.vq_quantizer import VectorQuantizer
 
 TINY = VQAutoencoderConfig(ch=32, ch_mult=(1, 2), num_res_blocks=(1, 2), n_embed=12, embed_dim=4, z_channels=5)
@@ -134,3 +134,34 @@ def test_wrong_inputs_and_configurations_are_named():
         replace(TINY, num_res_blocks=(1, 2, 3))
     with pytest.raises(ValueError, match="n_embed must be at least 1, got 0"):
         replace(TINY, n_embed=0)
+
+
+def test_the_memory_of_a_block_is_reused_only_where_no_gradient_is_recorded():
+    torch.manual_seed(0)
+    for widths in ((32, 32), (32, 64)):
+        block, x = ResnetBlock(*widths), torch.randn(2, 32, 6, 5)
+        kept = x.clone()
+        recorded = block(x)
+        with torch.no_grad():
+            torch.testing.assert_close(block(x), recorded, atol=1e-6, rtol=0)
+        assert torch.equal(x, kept)
+        assert torch.autograd.gradcheck(block.double(), x[:1].double().requires_grad_(), fast_mode=True)
+
+
+def test_a_block_keeps_the_precision_of_its_input_in_autocast():
+    torch.manual_seed(0)
+    block, x = ResnetBlock(32, 32), torch.randn(1, 32, 4, 4)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert block(x).dtype == torch.float32
+
+
+def test_the_layout_of_the_images_changes_nothing_and_does_not_come_out():
+    torch.manual_seed(0)
+    model = VQAutoencoder(TINY)
+    x = torch.randn(2, 3, 8, 12)
+    with torch.no_grad():
+        z, again = model.encode(x), model.encode(x.contiguous(memory_format=torch.channels_last))
+        image = model.decode(z)
+    assert torch.equal(z, again)
+    assert z.is_contiguous()
+    assert image.is_contiguous()

@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from restore.degradations import SecondOrder, eightfold, matlab_bicubic, to_8_bits
+from restore.degradations import LAMA, SecondOrder, area_resize, eightfold, matlab_bicubic, to_8_bits
+from restore.degradations.draws import choose
 from restore.resshift import Bicubic, Crop, DegradedDataModule, Faces, Holes, Mixture, PairedDataModule, Realistic
 from restore.resshift.batches import BatchNumbers, generator_of, seed_of
-from restore.resshift.data import image_of, sources_of
+from restore.resshift.data import image_of, sources_of, turned
 
 
 def picture(seed, height=24, width=20):
@@ -156,6 +157,23 @@ def test_shorter_resizes_before_it_cuts():
     torch.testing.assert_close(Crop(size=16, fit="shorter").centre(image), small[:, :, 4], atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("fit", ["native", "shorter"])
+def test_augmented_crops_are_warped_cut_and_recoloured_by_one_seed(fit):
+    image, crop = picture(1, 20, 30), Crop(size=16, fit=fit, turns=2, augmentation="lama")
+    drawn = torch.stack([crop(image, generator_of(seed)) for seed in range(24)])
+    again = torch.stack([crop(image, generator_of(seed)) for seed in range(24)])
+    assert torch.equal(drawn, again)
+    assert drawn.shape == (24, 3, 16, 16)
+    assert 0 <= float(drawn.min()) <= float(drawn.max()) <= 1
+    generator = generator_of(7)
+    start = image.float() / 255 if fit == "native" else area_resize(image.float() / 255, (16, 24))
+    warped = LAMA.warp.draw(generator).apply(start)
+    top, left = (choose(generator, [1.0] * (n - 15)) for n in warped.shape[-2:])
+    cut = turned(warped[:, top : top + 16, left : left + 16], 2, generator)
+    torch.testing.assert_close(drawn[7], LAMA.recolouring.draw(generator).apply(cut), atol=1e-6, rtol=0)
+    assert torch.equal(crop.centre(image), Crop(size=16, fit=fit).centre(image))
+
+
 @pytest.mark.parametrize("size", [16, 32])
 def test_square_crops_take_the_whole_shorter_side(size):
     crop = Crop(size=size, fit="square", turns=2)(torch.full((3, 40, 24), 51, dtype=torch.uint8), generator_of(0))
@@ -169,6 +187,8 @@ def test_square_crops_take_the_whole_shorter_side(size):
         ({"fit": "longer"}, "fit must be one of native, shorter, square, got 'longer'"),
         ({"turns": 4}, "turns must be one of 1, 2, 8.*got 4"),
         ({"fit": "square", "turns": 8}, "and 2 with fit 'square', got 8"),
+        ({"augmentation": "all"}, "augmentation must be one of none, lama, and none with fit 'square', got 'all'"),
+        ({"fit": "square", "turns": 2, "augmentation": "lama"}, "none with fit 'square', got 'lama'"),
     ],
 )
 def test_crops_refuse(options, message):

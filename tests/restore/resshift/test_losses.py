@@ -76,6 +76,16 @@ def test_unweighted():
     close(epsilon, 0.09 * ((1 - CHAIN.eta) / CHAIN.std)[T] ** 2)
     half = ShiftedLoss(mse_weight=0.5)
     close(evaluate(half, told("xstart", off)).total, torch.full((3,), 0.045, dtype=torch.float64))
+    terms = evaluate(ShiftedLoss(root=True), told("xstart", off))
+    close(terms.total, torch.full((3,), 0.3, dtype=torch.float64))
+    close(terms.mse, torch.full((3,), 0.09, dtype=torch.float64))
+
+
+def test_the_root_has_a_gradient_where_nothing_is_wrong():
+    model = told("xstart", torch.zeros(SIZE).double())
+    model.network.out = nn.Parameter(model.network.out)
+    evaluate(ShiftedLoss(root=True), model).total.sum().backward()
+    assert torch.equal(model.network.out.grad, torch.zeros_like(model.network.out))
 
 
 def distance(a, b):

@@ -75,7 +75,7 @@ def test_the_shipped_network_fits_into_16_mebibytes():
 
 
 def test_there_is_a_recipe_for_every_task():
-    assert set(CONFIGS) == {*OFFICIAL, "resshift_photos_x4"}
+    assert set(CONFIGS) == {*OFFICIAL, "resshift_photos_x4", "resshift_photos_x4_cpu"}
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
@@ -93,6 +93,8 @@ def test_recipes_have_the_settings_of_the_released_models(name):
     assert (model["factor"], model["multiple"]) == (entry.scale, entry.unet.lq_size)
     weight = {"resshift_realsr": 1, "resshift_bicsr": 1, "resshift_deblur": 4}.get(name, 10)
     assert (model["perceptual_weight"], model["lr"], model["final_lr"], model["warmup_steps"]) == (weight, 5e-5, 2e-5, 5000)
+    if "inpaint" in name:  # faces are aligned
+        assert batches["crop"].get("augmentation", "none") == ("lama" if name == "resshift_inpaint_imagenet" else "none")
     size = {"resshift_faceir": 56, "resshift_deblur": 64}.get(name, 96)
     assert (batches["batch_size"] * trained["accumulate_grad_batches"], trained["max_steps"]) == (size, 400000)
     (average,) = [c["init_args"] for c in trained["callbacks"] if c["class_path"].endswith("EMAWeightAveraging")]
