@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from posterior import __version__
-from posterior.commands import demo, geometry, mri, restore, tomography, train, weights
+from posterior.commands import demo, forecast, geometry, mri, restore, tomography, train, weights
 from posterior.errors import one_line
 
 __all__ = ["app", "main"]
@@ -80,7 +80,7 @@ def _posterior(
         typer.echo(context.get_help())
 
 
-for _commands in (restore, geometry, tomography, mri, weights, train, demo):
+for _commands in (restore, geometry, tomography, mri, forecast, weights, train, demo):
     _commands.add_to(app)
 
 

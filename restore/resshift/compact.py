@@ -13,9 +13,12 @@ __all__ = ["CompactUNet"]
 
 
 class CompactUNet(nn.Module):
-    """``lq + unet([x, lq])``: a residual U-Net that sees the degraded image beside x, and says what is missing in it.
+    """``m + refine([x - m, m], t)`` with ``m = lq + restore(lq)``: what the degraded image tells, and what x adds to it.
 
-    Both images are folded by ``unshuffle``, so that for x4 super-resolution the network runs at the size of the picture
+    ``restore`` never sees noise and has most of the weights; ``refine`` is shallow and sees the state beside m. At the start
+    of the chain, where x is mostly noise, the answer is m, the mean of what may have been; towards its end x counts.
+
+    All images are folded by ``unshuffle``, so that for x4 super-resolution the network runs at the size of the picture
     before it was enlarged. Without normalisation and attention it is local: any size runs, and tiles do not differ from the
     whole picture beyond the receptive field. A new network answers lq itself, the plain enlargement.
 
@@ -25,8 +28,9 @@ class CompactUNet(nn.Module):
 
     Parameters
     ----------
-    channels: features of each level, the first at 1 / unshuffle of the size, each next at half of it.
-    blocks: residual blocks of each level, on the way down and again on the way up; once in the last level.
+    channels: features of each level of ``restore``, the first at 1 / unshuffle of the size, each next at half of it.
+    blocks: its residual blocks of each level, on the way down and again on the way up; once in the last level.
+    refine: residual blocks of ``refine``, which has one level of ``channels[0]`` features.
     embedding: width of the time embedding.
     unshuffle: side of the pixel blocks folded into channels; the factor of the enlargement suits.
     in_channels: channels of the image.
@@ -37,16 +41,19 @@ class CompactUNet(nn.Module):
         channels: Sequence[int] = (96, 128, 192),
         blocks: Sequence[int] = (4, 2, 4),
         *,
+        refine: int = 4,
         embedding: int = 128,
         unshuffle: int = 4,
         in_channels: int = 3,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
-        self.unet = ResidualUNet(2 * in_channels, channels, blocks, embedding, unshuffle)
+        self.restore = ResidualUNet(in_channels, channels, blocks, embedding, unshuffle)
+        self.refine = ResidualUNet(2 * in_channels, channels[:1], (refine,), embedding, unshuffle)
 
     def forward(self, x: Tensor, t: Tensor, lq: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] != self.in_channels or x.shape != lq.shape:
             wanted = f"(B, {self.in_channels}, H, W)"
             raise ValueError(f"x and lq must both have shape {wanted}, got {tuple(x.shape)} and {tuple(lq.shape)}")
-        return lq + self.unet(torch.cat([x, lq], 1), t)[:, : self.in_channels]
+        m = lq + self.restore(lq, torch.zeros_like(t))
+        return m + self.refine(torch.cat([x - m, m], 1), t)[:, : self.in_channels]

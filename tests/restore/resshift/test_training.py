@@ -102,7 +102,7 @@ class Dark(Bicubic):
 
 
 def test_loss_falls_and_restorations_improve(tmp_path):
-    module, images = compact(lr=1e-2), data(tmp_path / "images", batches=50)
+    module, images = compact(lr=5e-3), data(tmp_path / "images", batches=50)
     images.corruption = Dark(4)
     (before,) = trainer(tmp_path).validate(module, images, verbose=False)
     curve = Curve()
@@ -149,7 +149,7 @@ def test_the_perceptual_part_reaches_the_network_through_the_decoder():
 
 def test_validation_measures_whole_restorations(tmp_path):
     module, images = compact(), data(tmp_path / "images", batch_size=1)
-    nn.init.normal_(module.model.network.unet.tail.weight, std=0.05)
+    nn.init.normal_(module.model.network.restore.tail.weight, std=0.05)
     (metrics,) = trainer(tmp_path).validate(module, images, verbose=False)
     (batch,) = images.val_dataloader()
     restored = ResShift(module.model, factor=4, multiple=4)(2 * batch.degraded - 1, noise=MemberNoise(batch.seed, 1)) / 2 + 0.5
@@ -224,7 +224,7 @@ def test_starts_from_the_official_layout(tmp_path):
 
 def test_starts_from_a_checkpoint_of_its_own(tmp_path):
     module = compact()
-    nn.init.normal_(module.model.network.unet.tail.weight)
+    nn.init.normal_(module.model.network.restore.tail.weight)
     torch.save({"state_dict": module.state_dict()}, tmp_path / "last.ckpt")
     loaded = compact(weights=str(tmp_path / "last.ckpt"))
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), module.parameters(), strict=True))

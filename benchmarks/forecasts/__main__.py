@@ -1,0 +1,170 @@
+"""Forecasts of the shared series: seasonal naive, ridge regression, DeepAR, and TSDiff where its weights are given.
+
+    python -m benchmarks.forecasts --data ../shared/data/timeseries [--sets exchange m4 pjm etth1 air_quality taxi]
+        [--only PATTERN ...] [--windows N] [--first N] [--paths 100] [--weights exchange=FOLDER ...] [--json FILE]
+        [--plots FOLDER] [--missing] [--refine] [--lps]
+
+Every method is trained on what precedes the test windows, and forecasts each window from all that precedes it. CRPS is the
+mean weighted quantile loss at 0.1, ..., 0.9, ND the normalised deviation of the median, NRMSE the normalised root mean square
+error of the mean, as the GluonTS ``Evaluator`` defines them over all series and windows; of a point forecast CRPS is ND.
+
+``--weights`` names folders that ``TSDiffPredictor.serialize`` wrote, as ``SET=FOLDER``, or ``SET:LABEL=FOLDER`` for several of
+a set. ``--missing`` hides half of the context at random (RM), at its beginning (BM-B) or end (BM-E). ``--refine`` lets the
+model refine the two baselines. ``--lps`` fits forecasters on 10,000 windows, real ones and the model's, and scores them on the
+test windows. With ``--json`` the rows of other methods, sets and studies that the file holds are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from gluonts.model.predictor import Predictor
+from rich.console import Console
+
+from benchmarks.forecasts.methods import BASELINES, Method, deepar, downstreams, models, shipped, weights_of
+from benchmarks.forecasts.pictures import draw
+from benchmarks.forecasts.rows import Row, forecasts, row, table, timed
+from benchmarks.forecasts.sets import SETS, SeriesSet, present, read_set
+from benchmarks.forecasts.studies import lps, missing, refined
+from benchmarks.timing import machine
+from timeseries.predictor import TSDiffPredictor
+
+Rows = list[Row]
+
+
+def wanted(args: argparse.Namespace, name: str) -> bool:
+    """Whether ``--only`` lets the method through."""
+    return not args.only or any(re.search(word, name, re.IGNORECASE) for word in args.only)
+
+
+def make(args: argparse.Namespace, names: Sequence[str], folders: dict[str, dict[str, Path]], console: Console) -> Rows:
+    """All sets, with the models in ``folders``, written as they are done."""
+    rows: Rows = []
+    for name in names:
+        data = read_set(args.data, name, windows=args.windows, first=args.first)
+        given = models(folders.get(name, {}), data, device=args.device)
+        given = {label: model for label, model in given.items() if wanted(args, label)}
+        rows += measured(args, data, given)
+        _write(args, rows)
+        console.print(f"{name}: {len(data.test)} forecasts of {data.horizon} steps done")
+    return rows
+
+
+def measured(args: argparse.Namespace, data: SeriesSet, given: dict[str, TSDiffPredictor]) -> Rows:
+    """The forecasts of one set, and the studies that are asked for."""
+    rows: Rows = []
+    fitted: dict[str, Predictor] = {}
+    for method in (*BASELINES, deepar(args.epochs, args.batches, seed=args.seed, accelerator=_accelerator(args.device))):
+        if wanted(args, method.name):
+            fitted[method.name], seconds = timed(partial(method.fit, data))
+            rows.append(_forecast(args, data, method, fitted[method.name], seconds))
+    for name, model in given.items():
+        rows.append(_forecast(args, data, shipped(name, model), model, None))
+    if args.missing:
+        rows += missing(data, {**fitted, **given}, args.paths)
+    unconditional = {name: model for name, model in given.items() if not model.config.conditional}
+    if args.refine:
+        bases = {method.name: fitted[method.name] for method in BASELINES if method.name in fitted}
+        for model in unconditional.values():
+            rows += refined(data, bases, model, args.paths)
+    if args.lps:
+        made = downstreams(data.freq, args.epochs, args.batches, seed=args.seed, accelerator=_accelerator(args.device))
+        chosen = {name: one for name, one in made.items() if wanted(args, name)}
+        rows += lps(data, unconditional, chosen, args.paths, windows=args.synthetic)
+    return rows
+
+
+def _forecast(args: argparse.Namespace, data: SeriesSet, method: Method, predictor: Predictor, fit: float | None) -> Row:
+    samples, seconds = timed(partial(forecasts, predictor, data.test, args.paths))
+    if args.plots is not None:
+        draw(args.plots, data, method.name, samples)
+    return row(data, "forecast", method.name, samples, (fit, seconds), method.settings)
+
+
+def _accelerator(device: str) -> str:
+    return "cpu" if device == "cpu" else "auto"
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What all rows of a file have in common."""
+    names = ("windows", "first", "paths", "epochs", "batches", "synthetic", "seed", "device")
+    return {name: getattr(args, name) for name in names} | {"threads": torch.get_num_threads()}
+
+
+def _read(args: argparse.Namespace) -> Sequence[dict[str, Any]]:
+    """The rows that the file of ``--json`` holds; ``SystemExit`` where they were measured otherwise."""
+    if args.json is None or not args.json.exists():
+        return []
+    record: dict[str, Any] = json.loads(args.json.read_text(encoding="utf-8"))
+    differing = [name for name, value in _settings(args).items() if record["settings"].get(name) != value]
+    if differing:
+        raise SystemExit(f"--json: {args.json} was measured with another {', '.join(differing)}; give another file")
+    found: list[dict[str, Any]] = record["rows"]
+    return found
+
+
+def _write(args: argparse.Namespace, rows: Sequence[Row]) -> None:
+    if args.json is None:
+        return
+    place = lambda r: (r["study"], r["set"], r["method"])  # noqa: E731
+    merged = {place(r): r for r in [*_read(args), *map(asdict, rows)]}
+    content = {"settings": _settings(args), "machine": machine(), "rows": list(merged.values())}
+    args.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder of the archives")
+    parser.add_argument("--sets", nargs="+", default=list(SETS), help=" ".join(SETS))
+    only = "regular expressions; the methods that match one: seasonal naive, ridge-linear, DeepAR, Transformer, TSDiff"
+    parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help=only)
+    parser.add_argument("--windows", type=int, help="test windows of each series, the last ones; all by default")
+    parser.add_argument("--first", type=int, help="series of each set")
+    parser.add_argument("--paths", type=int, default=100, help="of a forecast")
+    parser.add_argument("--weights", nargs="+", default=[], metavar="SET=FOLDER", help="predictors of TSDiff")
+    parser.add_argument("--missing", action="store_true", help="forecasts from gappy histories too")
+    parser.add_argument("--refine", action="store_true", help="refinement of the baselines too; needs --weights")
+    parser.add_argument("--lps", action="store_true", help="predictive scores of real and synthetic windows too")
+    parser.add_argument("--synthetic", type=int, default=10_000, help="windows for --lps")
+    parser.add_argument("--epochs", type=int, default=20, help="of DeepAR and Transformer")
+    parser.add_argument("--batches", type=int, default=50, help="of their epochs")
+    parser.add_argument("--seed", type=int, default=0, help="of their training")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="for fan charts of the last window of a few series")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print the tables and, if asked, write JSON and pictures."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    for name in ("windows", "first", "paths", "synthetic", "epochs", "batches"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name} must be at least 1, got {value}")
+    if args.refine and not args.weights:
+        parser.error("--refine needs a model; give --weights SET=FOLDER")
+    console = Console(width=130)
+    _read(args)
+    try:
+        folders = weights_of(args.weights, list(SETS))
+        names = present(args.data, args.sets, console.print)
+    except ValueError as error:
+        parser.error(str(error))
+    rows = make(args, names, folders, console)
+    for study in dict.fromkeys(r.study for r in rows):
+        console.print(table(study, [r for r in rows if r.study == study]))
+    console.print(machine())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""Time series from CSV files to CSV files: a model, read or trained first, and what it makes of them."""
+
+from __future__ import annotations
+
+import io
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from posterior.commands.forecast_options import SeriesOptions
+from posterior.images import write_atomically
+from posterior.outputs import check_output, compute_device
+from timeseries.columns import Columns
+from timeseries.frames import Forecaster
+from timeseries.frequencies import Frequency
+from timeseries.scores import Scores
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from timeseries.predictor import TSDiffPredictor
+
+__all__ = ["Report", "backtest", "forecast", "impute"]
+
+PLOTS = (".png", ".svg", ".pdf")
+SHOWN = 4  # horizons of history in a chart
+
+Progress = Callable[[float, float], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a command did, as ``--json`` gives it: files, series and rows, seconds, warnings, and the scores of a backtest."""
+
+    output: str | None
+    series: int
+    rows: int
+    seconds: float
+    plot: str | None = None
+    model: str | None = None
+    scores: Scores | None = None
+    naive: Scores | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def forecast(
+    data: Path,
+    out: Path,
+    quantiles: str,
+    options: SeriesOptions,
+    *,
+    plot: Path | None = None,
+    plot_id: str | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Forecast the series of ``data`` into ``out``, and draw one of them."""
+    levels, work = _levels(quantiles), _Work(options, {out: (".csv",), plot: PLOTS})
+    df, forecaster = work.begin(data, progress)
+    series = forecaster.columns.series(df, forecaster.predictor.config.frequency)
+    names = [str(one.item_id) for one in series]
+    if plot_id is not None and plot_id not in names:
+        raise ValueError(f"--plot-id {plot_id}: there is no such series; the first of {len(names)} is {names[0]}")
+    forecasts = forecaster.forecasts(df, progress=progress)
+    files = []
+    if plot is not None:
+        number = 0 if plot_id is None else names.index(plot_id)
+        files.append((plot, _drawn(_chart(series[number], forecasts[number]), plot)))
+    table = forecaster.table(forecasts, df, levels=levels)
+    return work.end([*files, (out, _csv(table))], output=out, plot=plot, series=len(series), rows=len(table))
+
+
+def impute(data: Path, out: Path, quantiles: str, options: SeriesOptions, *, progress: Progress | None = None) -> Report:
+    """Fill the gaps of the series of ``data`` into ``out``."""
+    levels, work = _levels(quantiles) if quantiles else (), _Work(options, {out: (".csv",)})
+    if levels and options.wide:
+        raise ValueError("--quantiles is for long files; the filled file of --wide has its columns")
+    df, forecaster = work.begin(data, progress)
+    filled = forecaster.impute(df, levels=levels, progress=progress)
+    columns = forecaster.columns
+    count = len(filled.columns) - 1 if columns.target is None else (1 if columns.id is None else filled[columns.id].nunique())
+    return work.end([(out, _csv(filled))], output=out, series=count, rows=len(filled))
+
+
+def backtest(
+    data: Path,
+    out: Path | None,
+    quantiles: str,
+    windows: int,
+    options: SeriesOptions,
+    *,
+    progress: Progress | None = None,
+) -> Report:
+    """Forecast the last ``windows`` horizons of the series of ``data``; a model trained here has not seen them."""
+    levels, work = _levels(quantiles), _Work(options, {out: (".csv",)})
+    df, forecaster = work.begin(data, progress, held_out=windows)
+    found = forecaster.backtest(df, windows, levels=levels, progress=progress)
+    count = len(found.frame) // (windows * forecaster.predictor.prediction_length)
+    files = [] if out is None else [(out, _csv(found.frame))]
+    return work.end(files, output=out, series=count, rows=len(found.frame), scores=found.scores, naive=found.naive)
+
+
+class _Work:
+    """What every command does around its own: checks before, the model, files and report after."""
+
+    def __init__(self, options: SeriesOptions, outputs: dict[Path | None, tuple[str, ...]]) -> None:
+        self.options, self.began = options, time.monotonic()
+        self.warnings: list[str] = []
+        self.forecaster: Forecaster | None = None
+        for path, suffixes in outputs.items():
+            if path is not None:
+                check_output(path, suffixes, overwrite=options.overwrite)
+        _check(options)
+
+    def begin(self, data: Path, progress: Progress | None, *, held_out: int = 0) -> tuple[pd.DataFrame, Forecaster]:
+        """The frame of ``data`` and the forecaster, trained if asked for."""
+        options = self.options
+        target = None if options.wide else options.target or "y"
+        covariates = tuple(name.strip() for name in options.covariates.split(",") if name.strip())
+        columns = Columns(time=options.time, target=target, id=options.id, covariates=covariates, regularise=not options.strict)
+        df = _read(data, columns)
+        if options.model is not None:
+            forecaster = _loaded(options.model, options, columns)
+        else:
+            forecaster = Forecaster(_estimator(options, len(covariates), progress), columns)
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always", UserWarning)
+                forecaster.fit(df, held_out=held_out)
+            self.warnings += [str(w.message) for w in told if " series " in str(w.message)]
+        _set(forecaster.predictor, options)
+        self.forecaster = forecaster
+        return df, forecaster
+
+    def end(self, files: list[tuple[Path, bytes]], **found: Any) -> Report:
+        """Write ``files``, completely or not at all each, and the model; say what was done."""
+        saved = self.options.save
+        if saved is not None and self.forecaster is not None:
+            self.forecaster.save(saved)
+        for path, content in files:
+            write_atomically(path, content)
+        paths = {name: None if found.get(name) is None else str(found[name]) for name in ("output", "plot")}
+        seconds = round(time.monotonic() - self.began, 3)
+        told = {"model": None if saved is None else str(saved), "seconds": seconds, "warnings": tuple(self.warnings)}
+        return Report(**{**found, **paths, **told})
+
+
+def _check(options: SeriesOptions) -> None:
+    """Raise ``ValueError`` or ``OSError`` for options that cannot go together, before anything is read."""
+    if options.model is not None and options.epochs is not None:
+        raise ValueError("give one of --model and --epochs, got both: a model is read or trained, not trained further")
+    if options.model is None:
+        _training(options)
+    if options.model is not None and (options.context is not None or options.save is not None):
+        raise ValueError("--context and --save are for models trained here; the one of --model is as it is")
+    if options.save is not None and options.save.exists():
+        raise FileExistsError(f"{options.save} is there already; --save needs a new folder")
+    if options.save is not None and not options.save.parent.is_dir():
+        raise FileNotFoundError(f"{options.save}: there is no folder {options.save.parent}")
+    if options.wide and (options.target is not None or options.id is not None):
+        raise ValueError("--wide takes every column for a series; leave out --target and --id")
+    if options.freq is not None:
+        Frequency.parse(options.freq)
+    compute_device(options.device)
+
+
+def _training(options: SeriesOptions) -> tuple[str, int, int]:
+    """Frequency, horizon and epochs of a model to train; raises ``ValueError`` where they are not given."""
+    if options.epochs is None:
+        raise ValueError("no model for time series ships yet: train one on the data by --epochs 100, or name one by --model")
+    if options.freq is None or options.horizon is None:
+        raise ValueError("training needs --freq and --horizon, such as --freq h --horizon 24")
+    return options.freq, options.horizon, options.epochs
+
+
+def _read(path: Path, columns: Columns) -> pd.DataFrame:
+    """Times and ids stay texts, so that ``007`` is not 7."""
+    texts = {name: str for name in (columns.time, columns.id) if name is not None}
+    try:
+        return pd.read_csv(path, dtype=texts)  # type: ignore[arg-type]
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a CSV file: {error}") from error
+
+
+def _loaded(folder: Path, options: SeriesOptions, columns: Columns) -> Forecaster:
+    forecaster = Forecaster.load(folder, columns=columns, device=compute_device(options.device))
+    config = forecaster.predictor.config
+    if options.freq is not None and Frequency.parse(options.freq).reduced != config.frequency.reduced:
+        raise ValueError(f"--freq {options.freq}: the model of {folder} is for {config.freq!r}; leave --freq out")
+    if options.horizon not in (None, config.prediction_length):
+        raise ValueError(
+            f"--horizon {options.horizon}: the model of {folder} forecasts {config.prediction_length} steps; "
+            "leave --horizon out"
+        )
+    return forecaster
+
+
+def _estimator(options: SeriesOptions, covariates: int, progress: Progress | None) -> Any:
+    from posterior.forecast_training import MeteredEstimator
+    from timeseries.estimator import Training
+
+    freq, horizon, epochs = _training(options)
+    estimator = MeteredEstimator(
+        freq,
+        horizon,
+        options.context,
+        covariates=covariates,
+        training=Training(epochs=epochs, batches=options.batches),
+        seed=options.seed,
+        accelerator="cpu" if compute_device(options.device).type == "cpu" else "gpu",
+    )
+    estimator.meter = progress
+    return estimator
+
+
+def _set(predictor: TSDiffPredictor, options: SeriesOptions) -> None:
+    predictor.num_samples, predictor.seed = options.samples, options.seed
+    if options.guidance is not None:
+        predictor.guidance = replace(predictor.guidance, scale=options.guidance)
+
+
+def _levels(text: str) -> tuple[float, ...]:
+    try:
+        levels = tuple(sorted({float(part) for part in text.split(",")}))
+    except ValueError as error:
+        raise ValueError(f"--quantiles must be numbers with commas between, such as 0.1,0.5,0.9, got {text!r}") from error
+    if not all(0 < level < 1 for level in levels):
+        raise ValueError(f"--quantiles must lie between 0 and 1, got {text!r}")
+    return levels
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    return table.to_csv(index=False).encode()
+
+
+def _chart(series: Any, forecast: Any) -> Figure:
+    from timeseries.plots import fan_chart
+
+    index = pd.period_range(series.grid.start, periods=len(series), freq=series.grid.start.freq)
+    history = pd.Series(series.target, index=index)
+    return fan_chart(history, forecast, title="" if series.item_id is None else str(series.item_id))
+
+
+def _drawn(figure: Figure, path: Path) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix[1:].lower())
+    return buffer.getvalue()

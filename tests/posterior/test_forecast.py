@@ -1,0 +1,197 @@
+"""forecast, impute and backtest: CSV in, CSV out, one line for bad input and nothing half-written."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from posterior import forecast_training, forecasting
+from tests.posterior.stub import assert_one_error_line, run
+from tests.timeseries.waves import TINY, config, wave
+from timeseries.columns import Columns
+from timeseries.frames import Forecaster
+from timeseries.predictor import TSDiffPredictor
+
+IDS = ("--id", "unique_id")
+
+
+def frame(length=60):
+    times = pd.date_range("2020-01-01", periods=length, freq="h")
+    parts = [
+        pd.DataFrame({"unique_id": i, "ds": times, "y": wave(length, n).astype(float)}) for n, i in enumerate(["007", "b"])
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A folder with a tiny model."""
+    settings = config(T=3)
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    Forecaster(TSDiffPredictor(settings, settings.model())).save(folder)
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, kept, monkeypatch):
+    """A folder with data, good and bad, in which the commands run."""
+    monkeypatch.chdir(tmp_path)
+    df = frame()
+    df.to_csv("data.csv", index=False)
+    df.pivot(index="ds", columns="unique_id", values="y").reset_index().to_csv("wide.csv", index=False)
+    df.assign(y=df.y.where(~df.index.isin([5, 6, 100]))).drop(index=[30]).to_csv("gaps.csv", index=False)
+    df.assign(ds=df.ds.where(df.index != 70, "soon")).to_csv("dates.csv", index=False)
+    df.assign(y=df.y.astype(object).where(df.index != 70, "high")).to_csv("words.csv", index=False)
+    pd.concat([df, df[70:71]]).to_csv("twice.csv", index=False)
+    df.drop(index=70).to_csv("missing.csv", index=False)
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "noise.csv").write_bytes(bytes(range(128, 256)) * 9)
+    (tmp_path / "model").symlink_to(kept)
+    return tmp_path
+
+
+def command(line):
+    return run(*line.split())
+
+
+def test_forecast(here, kept):
+    result = command("forecast data.csv --id unique_id --model model --samples 5 --quantiles 0.9,0.1 -o out.csv --plot fan.png")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("out.csv: 2 series, 8 rows,")
+    table = pd.read_csv("out.csv", dtype={"unique_id": str}, parse_dates=["ds"])
+    made = Forecaster.load(kept, columns=Columns(id="unique_id"), device="cpu")
+    made.predictor.num_samples = 5
+    expected = made.predict(frame(), levels=(0.1, 0.9))
+    pd.testing.assert_frame_equal(table, expected, check_exact=False, rtol=1e-6, check_dtype=False)
+    assert (here / "fan.png").read_bytes().startswith(b"\x89PNG")
+    again = command("forecast wide.csv --wide --model model --samples 5 --quantiles 0.1,0.9 -o wide.out.csv --device cpu")
+    assert again.exit_code == 0, again.output
+    np.testing.assert_allclose(pd.read_csv("wide.out.csv")["mean"], table["mean"], rtol=1e-6)
+
+
+def test_the_seed_decides(here):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        result = command(f"forecast data.csv --id unique_id --model model --samples 3 --seed {seed} -o {name}.csv")
+        assert result.exit_code == 0, result.output
+    a, b, c = ((here / f"{name}.csv").read_text() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_impute(here):
+    result = command("impute gaps.csv --id unique_id --model model --samples 5 -o filled.csv --json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert (report["command"], report["output"], report["series"], report["rows"]) == ("impute", "filled.csv", 2, 120)
+    filled, whole = pd.read_csv("filled.csv"), frame()
+    assert filled.index[filled.imputed].tolist() == [5, 6, 30, 100]
+    assert np.isfinite(filled.y).all()
+    np.testing.assert_allclose(filled.y[~filled.imputed], whole.y[~filled.imputed])
+
+
+def test_backtest(here):
+    result = command("backtest data.csv --id unique_id --model model --samples 5 --windows 2 --json -o tested.csv")
+    assert result.exit_code == 0, result.output
+    report, table = json.loads(result.stdout), pd.read_csv("tested.csv")
+    assert len(table) == report["rows"] == 2 * 2 * 4
+    assert report["naive"]["crps"] == pytest.approx(report["naive"]["nd"])
+    plain = command("backtest data.csv --id unique_id --model model --samples 5 --windows 2")
+    assert plain.stdout.startswith(f"TSDiff: CRPS {report['scores']['crps']:.4f}")
+    assert "seasonal naive: CRPS" in plain.stdout
+
+
+def test_train_then_forecast_and_keep_the_model(here, monkeypatch):
+    tiny = partial(forecast_training.MeteredEstimator, size=TINY, T=3)
+    monkeypatch.setattr(forecast_training, "MeteredEstimator", tiny)
+    train = "--freq W --horizon 2 --context 6 --epochs 1 --batches 2 --samples 2 --device cpu"
+    weekly = frame().assign(ds=[*pd.date_range("2019-01-06", periods=60, freq="W")] * 2)
+    weekly[weekly.unique_id.eq("007") | (weekly.ds < "2019-01-20")].to_csv("weekly.csv", index=False)
+    result = command(f"forecast weekly.csv --id unique_id {train} --save kept -o out.csv")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.startswith("warning: 1 of 2 series have fewer than 4 values and are left out")
+    assert len(result.stderr.splitlines()) == 1
+    table = pd.read_csv("out.csv")
+    assert table.ds.tolist() == ["2020-03-01", "2020-03-08", "2019-01-20", "2019-01-27"]
+    assert np.isfinite(table["mean"]).all()
+    again = command("forecast weekly.csv --id unique_id --model kept --samples 2 --device cpu -o again.csv")
+    assert again.exit_code == 0, again.output
+    assert (here / "again.csv").read_text() == (here / "out.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("forecast data.csv -o x.csv", "no model for time series ships yet: train one on the data by --epochs"),
+        ("forecast data.csv --epochs 1 -o x.csv", "training needs --freq and --horizon"),
+        ("forecast data.csv --epochs 1 --model model -o x.csv", "give one of --model and --epochs"),
+        ("forecast data.csv --epochs 1 --freq fortnight --horizon 2 -o x.csv", "freq 'fortnight' is unknown"),
+        ("forecast no.csv --model model -o x.csv", "no.csv: No such file or directory"),
+        ("forecast empty.csv --model model -o x.csv", "empty.csv: not a CSV file"),
+        ("forecast noise.csv --model model -o x.csv", "noise.csv: not a CSV file"),
+        ("forecast data.csv --model nowhere -o x.csv", "there is no config.json in nowhere"),
+        ("forecast data.csv --model model -o x.json", "the suffix must be .csv"),
+        ("forecast data.csv --model model -o data.csv", "data.csv is there already; --overwrite"),
+        ("forecast data.csv --model model -o no/x.csv", "there is no folder no"),
+        ("forecast data.csv --model model -o x.csv --plot x.bmp", "the suffix must be .png or .svg or .pdf"),
+        ("forecast data.csv --model model -o x.csv", "row 60 repeats the time 2020-01-01 00:00:00 of row 0; name the column"),
+        ("forecast data.csv --id unique_id --model model -o x.csv --plot x.png --plot-id c", "there is no such series"),
+        ("forecast data.csv --id name --model model -o x.csv", "there is no column 'name'; the columns are unique_id, ds, y"),
+        ("forecast data.csv --id unique_id --target z --model model -o x.csv", "there is no column 'z'"),
+        ("forecast data.csv --id unique_id --wide --model model -o x.csv", "--wide takes every column"),
+        ("forecast data.csv --id unique_id --covariates y --model model -o x.csv", "must be different columns"),
+        ("forecast data.csv --id unique_id --model model --freq D -o x.csv", "is for 'h'; leave --freq out"),
+        ("forecast data.csv --id unique_id --model model --horizon 9 -o x.csv", "forecasts 4 steps; leave --horizon out"),
+        ("forecast data.csv --id unique_id --model model --quantiles 0.1,x -o x.csv", "--quantiles must be numbers"),
+        ("forecast data.csv --id unique_id --model model --quantiles 1.5 -o x.csv", "--quantiles must lie between 0 and 1"),
+        ("forecast data.csv --id unique_id --model model --guidance 1e38 -o x.csv", "diverges"),
+        ("forecast dates.csv --id unique_id --model model -o x.csv", "column 'ds' must hold dates, row 70 has 'soon'"),
+        ("forecast words.csv --id unique_id --model model -o x.csv", "series 'b': column 'y' must hold finite numbers"),
+        ("forecast twice.csv --id unique_id --model model -o x.csv", "series 'b': row 120 repeats the time"),
+        ("forecast missing.csv --id unique_id --model model --strict -o x.csv", "series 'b': row 70 must be"),
+        (
+            "forecast data.csv --id unique_id --model model --save y -o x.csv",
+            "--context and --save are for models trained here",
+        ),
+        ("impute gaps.csv --wide --model model --quantiles 0.5 -o x.csv", "--quantiles is for long files"),
+        ("backtest data.csv --id unique_id --model model --windows 15", "series '007': needs a value before its last 60 steps"),
+        ("backtest data.csv --id unique_id --model model --windows 0", "--windows"),
+        ("backtest data.csv --id unique_id --epochs 1 --freq h --horizon 30 --windows 2", "no series has values before the 2"),
+        ("forecast data.csv --model model", "--out"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(here, args, message):
+    before = sorted(p.name for p in here.iterdir())
+    content = (here / "data.csv").read_bytes()
+    assert_one_error_line(command(args), message)
+    assert sorted(p.name for p in here.iterdir()) == before
+    assert (here / "data.csv").read_bytes() == content
+
+
+def test_a_write_that_fails_leaves_nothing(here, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    before = sorted(p.name for p in here.iterdir())
+    monkeypatch.setattr(forecasting, "write_atomically", full)
+    result = command("forecast data.csv --id unique_id --model model --samples 2 -o x.csv")
+    assert_one_error_line(result, "No space left on device")
+    assert sorted(p.name for p in here.iterdir()) == before
+
+
+@pytest.mark.slow
+def test_bad_input_from_the_shell(here):
+    """Nothing that is imported may add to the one line."""
+    args = [sys.executable, "-m", "posterior", "forecast", "data.csv", "-o", "x.csv"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(args, cwd=here, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: no model for time series ships yet")
+    assert len(done.stderr.splitlines()) == 1

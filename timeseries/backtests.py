@@ -1,0 +1,74 @@
+"""Backtests: forecasts of what is known already, window by window, and how good they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from timeseries.columns import Columns, FrameSeries
+from timeseries.predictor import TSDiffPredictor
+from timeseries.refinement import seasonal_naive
+from timeseries.scores import Scores
+from timeseries.series import Series
+from timeseries.tables import forecast_table
+
+__all__ = ["Backtest", "backtest"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Backtest:
+    """What a backtest found.
+
+    Attributes
+    ----------
+    frame: as that of forecasts, with ``window`` (0 the earliest) and the true value in the column of the target, ``y`` for wide
+        frames; NaN where it is missing.
+    scores: of all windows of all series together.
+    naive: those of repeating the last season, which a model must beat to be of use.
+    """
+
+    frame: pd.DataFrame
+    scores: Scores
+    naive: Scores
+
+
+def backtest(
+    predictor: TSDiffPredictor,
+    series: Sequence[FrameSeries],
+    windows: int,
+    levels: Sequence[float],
+    columns: Columns,
+    samples: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Backtest:
+    """Forecasts of the last ``windows`` prediction lengths of each of ``series``; see :class:`Backtest`.
+
+    A season is that of the frequency. Raises ``ValueError``, naming the series, for one without a value before its first
+    window, and where no true value is known or all are 0.
+    """
+    horizon, config = predictor.prediction_length, predictor.config
+    if windows < 1:
+        raise ValueError(f"windows must be at least 1, got {windows}")
+    for one in series:
+        if not (~np.isnan(one.target[: max(len(one) - windows * horizon, 0)])).any():
+            needed = f"a value before its last {windows * horizon} steps, {windows} windows of {horizon}"
+            raise ValueError(
+                f"series {one.name}: needs {needed}, and has {len(one)} steps; test fewer windows, or leave it out"
+            )
+    cuts = [(one, len(one) - left * horizon) for left in range(windows, 0, -1) for one in series]
+    entries, drawn = [one.entry(cut) for one, cut in cuts], []
+    for forecast in predictor.predict(entries, samples):
+        drawn.append(forecast.samples)
+        if progress is not None:
+            progress(len(drawn), len(cuts))
+    history = [Series.of_entry(entry, config, number) for number, entry in enumerate(entries)]
+    naive = seasonal_naive(predictor.window(history), config.frequency.season).double().cpu().numpy()
+    truth = np.stack([one.target[cut : cut + horizon] for one, cut in cuts])
+    frame = forecast_table([(one, cut, paths) for (one, cut), paths in zip(cuts, drawn, strict=True)], levels, columns)
+    position = list(frame.columns).index("mean")
+    frame.insert(position, "window", np.repeat(np.arange(windows), len(series) * horizon))
+    frame.insert(position + 1, columns.target or "y", truth.ravel())
+    return Backtest(frame=frame, scores=Scores.of(np.stack(drawn), truth), naive=Scores.of(naive, truth))

@@ -1,0 +1,272 @@
+"""Forecasts, imputations and backtests of pandas frames."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from gluonts.model.forecast import SampleForecast
+
+from timeseries.backtests import Backtest, backtest
+from timeseries.columns import Columns, FrameSeries
+from timeseries.conditional import TSDiffCond
+from timeseries.estimator import TSDiffEstimator
+from timeseries.imputation import fill
+from timeseries.predictor import TSDiffPredictor
+from timeseries.refinement import Refiner
+from timeseries.series import Series, series_of
+from timeseries.tables import NAME, base_paths, filled_table, forecast_table, wide_table
+
+__all__ = ["Forecaster"]
+
+COLUMNS = "columns.json"
+
+Progress = Callable[[int, int], None]
+"""Told how many series are done, of how many."""
+
+
+class Forecaster:
+    """TSDiff on pandas frames: ``Forecaster(TSDiffEstimator("h", 24)).fit(df).predict(df)``.
+
+    Frames are long or wide, see :class:`~timeseries.columns.Columns`; irregular times are laid onto the grid of the frequency,
+    with gaps where there are none. What the methods return is long, with a row for each series and step. They raise
+    ``ValueError``, naming the series and the first bad row, for bad frames, and never return NaN where a value was asked for.
+    ``progress`` is told after each series how many are done.
+
+    Parameters
+    ----------
+    model: an estimator, which :meth:`fit` trains, or a predictor.
+    columns: where the series are.
+
+    Attributes
+    ----------
+    columns: as given.
+    """
+
+    def __init__(self, model: TSDiffEstimator | TSDiffPredictor, columns: Columns | None = None) -> None:
+        self.columns = columns or Columns()
+        self._estimator = model if isinstance(model, TSDiffEstimator) else None
+        self._predictor = model if isinstance(model, TSDiffPredictor) else None
+        if self._estimator is None and self._predictor is None:
+            raise TypeError(f"model must be a TSDiffEstimator or a TSDiffPredictor, got {type(model).__name__}")
+        wanted, given = model.config.covariates, len(self.columns.covariates)
+        if wanted != given:
+            raise ValueError(f"the model has {wanted} covariates, but columns name {given}; both must be the same")
+
+    @property
+    def predictor(self) -> TSDiffPredictor:
+        """The trained predictor; raises ``ValueError`` before :meth:`fit`."""
+        if self._predictor is None:
+            raise ValueError("the model is not trained yet: call fit(df) first, or build the Forecaster of a predictor")
+        return self._predictor
+
+    def fit(self, df: pd.DataFrame, *, held_out: int = 0) -> Forecaster:
+        """Train on ``df`` but for the last ``held_out`` windows of each series, which :meth:`backtest` can then use.
+
+        Warns of series shorter than two prediction lengths, and raises ``ValueError`` where all are. Raises ``TypeError`` for a
+        Forecaster of a predictor.
+        """
+        if self._estimator is None:
+            raise TypeError("fit needs a Forecaster of a TSDiffEstimator; this one has a predictor and forecasts as it is")
+        if held_out < 0:
+            raise ValueError(f"held_out must be at least 0 windows, got {held_out}")
+        config = self._estimator.config
+        rest = [(s, len(s) - held_out * config.prediction_length) for s in self.columns.series(df, config.frequency)]
+        entries = [series.entry(length) for series, length in rest if length > 0]
+        if not entries:
+            raise ValueError(f"no series has values before the {held_out} windows held out; hold out fewer, or forecast less")
+        self._predictor = self._estimator.train(entries)
+        return self
+
+    def forecasts(
+        self,
+        df: pd.DataFrame,
+        *,
+        future: pd.DataFrame | None = None,
+        samples: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[SampleForecast]:
+        """The sample paths that follow each series, as GluonTS has them.
+
+        ``future`` holds rows of covariates after the end, in the layout of ``df`` and without the target. A forecast begins
+        after the last row of its series, with covariates after its last value.
+        """
+        series = self._series(self._with_future(df, future))
+        for one in series:
+            one.check_future(self.predictor.prediction_length)
+        made = []
+        for forecast in self.predictor.predict([one.entry() for one in series], samples):
+            made.append(forecast)
+            if progress is not None:
+                progress(len(made), len(series))
+        return made
+
+    def predict(
+        self,
+        df: pd.DataFrame,
+        *,
+        levels: Sequence[float] = (0.1, 0.5, 0.9),
+        future: pd.DataFrame | None = None,
+        samples: int | None = None,
+        progress: Progress | None = None,
+    ) -> pd.DataFrame:
+        """Times, the mean and the quantiles of :meth:`forecasts`: columns id, time, ``mean`` and ``0.1``, ``0.5``, ``0.9``.
+
+        Quantiles are those of single steps, order statistics of ``samples`` paths. The id of a wide frame is ``series``.
+        """
+        levels = _checked(levels)
+        return self.table(
+            self.forecasts(df, future=future, samples=samples, progress=progress), df, levels=levels, future=future
+        )
+
+    def table(
+        self,
+        forecasts: Iterable[SampleForecast],
+        df: pd.DataFrame,
+        *,
+        levels: Sequence[float] = (0.1, 0.5, 0.9),
+        future: pd.DataFrame | None = None,
+    ) -> pd.DataFrame:
+        """:meth:`predict`'s frame of ``forecasts`` that follow the series of ``df``, one each and in their order."""
+        series, levels = self._series(self._with_future(df, future)), _checked(levels)
+        forecasts = list(forecasts)
+        if len(forecasts) != len(series):
+            raise ValueError(f"forecasts must be one for each of {len(series)} series, got {len(forecasts)}")
+        return forecast_table([(s, len(s), f.samples) for s, f in zip(series, forecasts, strict=True)], levels, self.columns)
+
+    def impute(
+        self,
+        df: pd.DataFrame,
+        *,
+        levels: Sequence[float] = (),
+        samples: int | None = None,
+        progress: Progress | None = None,
+    ) -> pd.DataFrame:
+        """The frame on its regular grid, gaps filled with the median of ``samples`` series that fit what is known.
+
+        Long: id, time, target, ``imputed`` (whether it was missing) and the quantiles of ``levels``. Wide: as it was. Known
+        values stay as they are. Rows after the last one are no gaps. Raises besides ``TypeError`` for a conditional model, and
+        ``ValueError`` for levels with a wide frame.
+        """
+        levels = _checked(levels, least=0)
+        if levels and self.columns.target is None:
+            raise ValueError("levels are for long frames; without them the filled frame is wide as well")
+        paths = self.predictor.num_samples if samples is None else samples
+        if paths < 1:
+            raise ValueError(f"samples must be at least 1, got {paths}")
+        found, made = self._series(df), []
+        for number, (one, entry) in enumerate(zip(found, self._entries(found), strict=True)):
+            made.append((one, fill(self.predictor, entry, paths, number=number)))
+            if progress is not None:
+                progress(number + 1, len(found))
+        return wide_table(made, self.columns) if self.columns.target is None else filled_table(made, levels, self.columns)
+
+    def refine(
+        self,
+        forecasts: pd.DataFrame | Iterable[Any],
+        df: pd.DataFrame,
+        *,
+        refiner: Refiner | None = None,
+        samples: int | None = None,
+    ) -> list[SampleForecast]:
+        """The forecasts of another model, moved to where this one finds series likely that begin as ``df`` does.
+
+        ``forecasts`` are GluonTS ``SampleForecast`` s, one a series in their order, or a frame of point forecasts with id, time
+        and one more column. Paths keep their number, points become ``samples`` paths. :meth:`table` makes a frame of them.
+        Raises ``TypeError`` for a conditional model, ``ValueError`` where a forecast is missing or of another time.
+        """
+        predictor = self.predictor
+        if isinstance(predictor.model, TSDiffCond):
+            raise TypeError("refine needs an unconditional model, got TSDiffCond; train with conditional=False")
+        series = self._series(df)
+        for one in series:
+            one.check_future(predictor.prediction_length)
+        entries = [one.known() for one in self._entries(series)]
+        base = torch.from_numpy(base_paths(forecasts, series, predictor.prediction_length, self.columns))
+        paths = base.shape[1] if base.shape[1] > 1 else (predictor.num_samples if samples is None else samples)
+        refined = (refiner or Refiner()).refine(
+            predictor.model, predictor.window(entries), base, paths=paths, seed=predictor.seed, batch=predictor.batch_size
+        )
+        drawn = refined.float().cpu().numpy()
+        return [SampleForecast(d, start_date=e.end, item_id=e.item_id) for d, e in zip(drawn, entries, strict=True)]
+
+    def sample(self, count: int, *, seed: int | None = None) -> pd.DataFrame:
+        """``count`` synthetic windows in scaled values, a column each; see :meth:`TSDiffPredictor.sample`."""
+        drawn = self.predictor.sample(count, seed=seed)
+        return pd.DataFrame(drawn.T, index=pd.RangeIndex(drawn.shape[1], name="step"), columns=pd.RangeIndex(count, name=NAME))
+
+    def backtest(
+        self,
+        df: pd.DataFrame,
+        windows: int = 1,
+        *,
+        levels: Sequence[float] = (0.1, 0.5, 0.9),
+        samples: int | None = None,
+        progress: Progress | None = None,
+    ) -> Backtest:
+        """Forecasts of the last ``windows`` prediction lengths of every series from what was before each, and their scores.
+
+        The model should not have seen these windows: ``fit(df, held_out=windows)``. Raises ``ValueError``, naming the series,
+        for those without a value before the first window.
+        """
+        levels = _checked(levels)
+        return backtest(self.predictor, self._series(df), windows, levels, self.columns, samples, progress)
+
+    def save(self, path: str | Path) -> None:
+        """The predictor and the columns into the new folder ``path``, completely or not at all.
+
+        Raises ``FileExistsError`` for a folder that holds files.
+        """
+        path, predictor = Path(path), self.predictor
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise FileExistsError(f"path: {path} is there already; name a new folder")
+        with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            made = Path(folder) / path.name
+            predictor.serialize(made)
+            (made / COLUMNS).write_text(json.dumps(asdict(self.columns), indent=2) + "\n", encoding="utf-8")
+            made.replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path, *, columns: Columns | None = None, device: str | torch.device = "auto") -> Forecaster:
+        """What :meth:`save` wrote, or a predictor that GluonTS serialised; ``columns`` replaces the saved ones.
+
+        Raises ``FileNotFoundError`` or ``ValueError``.
+        """
+        path = Path(path)
+        predictor = TSDiffPredictor.deserialize(path, device)
+        if columns is None and (path / COLUMNS).is_file():
+            try:
+                columns = Columns(**json.loads((path / COLUMNS).read_text(encoding="utf-8")))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"path: {path / COLUMNS} does not hold the settings of Columns: {error}") from error
+        return cls(predictor, columns)
+
+    def _series(self, df: pd.DataFrame) -> list[FrameSeries]:
+        return self.columns.series(df, self.predictor.config.frequency)
+
+    def _entries(self, series: Sequence[FrameSeries]) -> list[Series]:
+        return series_of([one.entry() for one in series], self.predictor.config)
+
+    def _with_future(self, df: pd.DataFrame, future: pd.DataFrame | None) -> pd.DataFrame:
+        if future is None:
+            return df
+        if not self.columns.covariates:
+            raise ValueError("future holds covariates to come, but columns name none; leave it out")
+        df = self.columns.framed(df)
+        return pd.concat(
+            [df, future.reindex(columns=df.columns) if isinstance(future, pd.DataFrame) else future], ignore_index=True
+        )
+
+
+def _checked(levels: Sequence[float], least: int = 1) -> tuple[float, ...]:
+    levels = tuple(float(level) for level in levels)
+    if len(levels) < least or not all(0 < level < 1 for level in levels) or list(levels) != sorted(set(levels)):
+        raise ValueError(f"levels must be increasing numbers between 0 and 1, got {', '.join(map(str, levels)) or 'none'}")
+    return tuple(np.round(levels, 10).tolist())

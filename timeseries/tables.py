@@ -1,0 +1,115 @@
+"""Frames of forecasts and of filled series, and forecasts out of frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from timeseries.columns import Columns, FrameSeries, times_of
+from timeseries.scores import order_statistics
+
+__all__ = ["NAME", "base_paths", "filled_table", "forecast_table", "wide_table"]
+
+NAME = "series"  # the id column of what is made of a wide frame
+
+Paths = NDArray[np.float32]
+
+
+def forecast_table(
+    forecasts: Iterable[tuple[FrameSeries, int, Paths]], levels: Sequence[float], columns: Columns
+) -> pd.DataFrame:
+    """Id, time, ``mean`` and quantiles of forecasts: the series, the step at which it begins, and paths (S, H)."""
+    parts = []
+    for series, first, samples in forecasts:
+        part = {columns.time: series.grid.times(first, samples.shape[1]), "mean": samples.mean(0, dtype=np.float64)}
+        parts.append(pd.DataFrame(_named(series, {**part, **_quantiles(samples, levels)}, columns)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def filled_table(filled: Iterable[tuple[FrameSeries, Paths]], levels: Sequence[float], columns: Columns) -> pd.DataFrame:
+    """Id, time, target, ``imputed`` and quantiles of filled series: paths (S, n), of which gaps take the median."""
+    parts = []
+    for series, samples in filled:
+        values = {"imputed": np.isnan(series.target), **_quantiles(samples, levels)}
+        part: dict[Any, Any] = {columns.time: series.grid.times(0, len(series)), columns.target: _whole(series, samples)}
+        parts.append(pd.DataFrame(_named(series, {**part, **values}, columns)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def wide_table(filled: Sequence[tuple[FrameSeries, Paths]], columns: Columns) -> pd.DataFrame:
+    """Time and a column for each filled series; all have the grid of the frame."""
+    longest = max((series for series, _ in filled), key=len)
+    parts = {series.item_id: pd.Series(_whole(series, samples)) for series, samples in filled}
+    return pd.DataFrame({columns.time: longest.grid.times(0, len(longest)), **parts})
+
+
+def base_paths(
+    forecasts: pd.DataFrame | Iterable[Any], series: Sequence[FrameSeries], horizon: int, columns: Columns
+) -> NDArray[np.float64]:
+    """Paths (B, S, horizon) of base forecasts for ``series``: GluonTS ``SampleForecast`` s, or a frame of one value a step.
+
+    Raises ``ValueError``, naming the series, where one is missing, of another time or of another number of paths.
+    """
+    if isinstance(forecasts, pd.DataFrame):
+        return _of_frame(forecasts, series, horizon, columns)
+    given, made = list(forecasts), list[NDArray[np.float64]]()
+    if len(given) != len(series):
+        raise ValueError(f"forecasts must be one for each of {len(series)} series, got {len(given)}")
+    for one, forecast in zip(series, given, strict=True):
+        samples = getattr(forecast, "samples", None)
+        if samples is None:
+            raise TypeError(f"forecasts must be SampleForecasts or a frame, got {type(forecast).__name__}")
+        end = one.entry()["start"] + len(one)
+        if forecast.start_date != end:
+            raise ValueError(
+                f"series {one.name}: its forecast must begin at {end}, where the series ends, got {forecast.start_date}"
+            )
+        if made and np.shape(samples) != made[0].shape:
+            raise ValueError(
+                f"series {one.name}: forecasts must have paths of one shape, got {np.shape(samples)} after {made[0].shape}"
+            )
+        made.append(np.asarray(samples, np.float64))
+    return np.stack(made)
+
+
+def _of_frame(df: pd.DataFrame, series: Sequence[FrameSeries], horizon: int, columns: Columns) -> NDArray[np.float64]:
+    named = columns.id if columns.target is not None else NAME
+    keys = [columns.time] if named is None else [named, columns.time]
+    values = [name for name in df.columns if name not in keys]
+    if len(values) != 1 or not set(keys) <= set(df.columns):
+        wanted = f"{', '.join(map(str, keys))} and one column of values"
+        raise ValueError(f"a frame of forecasts must have {wanted}, got {', '.join(map(str, df.columns))}")
+    names = [None] * len(df) if named is None else df[named].tolist()
+    known = dict(
+        zip(zip(names, times_of(df[columns.time], f"column {columns.time!r}"), strict=True), df[values[0]], strict=True)
+    )
+    made = np.full((len(series), 1, horizon), np.nan)
+    for i, one in enumerate(series):
+        for step, time in enumerate(one.grid.times(len(one), horizon)):
+            value = known.get((one.item_id, time))
+            if value is None or not np.isfinite(value):
+                raise ValueError(
+                    f"series {one.name}: the frame of forecasts has no value for {time}; it must have all {horizon} steps"
+                )
+            made[i, 0, step] = value
+    return made
+
+
+def _named(series: FrameSeries, values: dict[Any, Any], columns: Columns) -> dict[Any, Any]:
+    name = NAME if columns.target is None else columns.id
+    return values if name is None else {name: series.item_id, **values}
+
+
+def _quantiles(samples: Paths, levels: Sequence[float]) -> dict[str, NDArray[np.float64]]:
+    if not levels:
+        return {}
+    return {f"{level:g}": values for level, values in zip(levels, order_statistics(samples, levels), strict=True)}
+
+
+def _whole(series: FrameSeries, samples: Paths) -> NDArray[np.float64]:
+    """The series itself, in gaps the median of ``samples``."""
+    return np.where(np.isnan(series.target), np.median(samples, 0), series.target)
