@@ -228,7 +228,7 @@ def test_starts_from_a_checkpoint_of_its_own(tmp_path):
     torch.save({"state_dict": module.state_dict()}, tmp_path / "last.ckpt")
     loaded = compact(weights=str(tmp_path / "last.ckpt"))
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), module.parameters(), strict=True))
-    torch.save({"unet.embed.0.weight": torch.zeros(8, 8)}, tmp_path / "part.pth")
+    torch.save({"restore.embed.0.weight": torch.zeros(8, 8)}, tmp_path / "part.pth")
     with pytest.raises(ValueError, match=r"weights: .*part.pth must hold the weights of this CompactUNet"):
         compact(weights=str(tmp_path / "part.pth"))
     with pytest.raises(FileNotFoundError, match="there is no file"):
