@@ -8,8 +8,8 @@ modality (or its network with the weights of FILE) and compared with the truth. 
 for research only, and two more, calibrate; those of the test folders test. The shipped priors have been trained on some of
 the former, which makes their factors too small rather than too large; the check on the others shows whether they hold. At
 256 x 256 the default is about 45 slices of CT a task, 80 network calls each: six minutes a task, were a call to take 0.1 s.
---fast is a trial: five steps, two samples, one block of two slices. The JSON keeps what it holds of the other modality, and
-is read by ``inverse.calibration.load``.
+--fast is a trial: five steps, two samples, one block of two slices. The JSON keeps what it holds of other runs, and is read
+by ``inverse.calibration.load``.
 """
 
 from __future__ import annotations
@@ -230,11 +230,12 @@ def table(found: Sequence[Row], calibrations: Sequence[Calibration], unit: str) 
     return out
 
 
-def write(path: Path, modality: str, calibrations: Sequence[Calibration], facts: Mapping[str, object]) -> None:
-    """Put the calibrations and ``facts`` of one modality into the JSON file, in the place of earlier ones."""
+def write(path: Path, run: str, calibrations: Sequence[Calibration], facts: Mapping[str, object]) -> None:
+    """Put the calibrations and ``facts`` of one run into the JSON file, in the place of earlier ones of its name or tasks."""
     record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"runs": {}, "calibrations": []}
-    runs = {**record["runs"], modality: {**facts, "tasks": [c.task for c in calibrations]}}
-    old = set(record["runs"].get(modality, {}).get("tasks", ()))
+    tasks = [c.task for c in calibrations]
+    runs = {**record["runs"], run: {**facts, "tasks": tasks}}
+    old = {*tasks, *record["runs"].get(run, {}).get("tasks", ())}
     kept = [entry for entry in record["calibrations"] if entry["task"] not in old]
     record = {"runs": runs, "calibrations": kept + [asdict(c) for c in calibrations]}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -295,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for b in every
         ],
     }  # fmt: skip
-    write(args.json, args.modality, calibrations, facts)
+    write(args.json, f"{args.modality}, {args.only}" if args.only else args.modality, calibrations, facts)
 
 
 if __name__ == "__main__":
