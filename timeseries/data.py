@@ -203,17 +203,17 @@ class WindowDataModule(LightningDataModule):
 
 
 class SeriesDataModule(WindowDataModule):
-    """Windows of the series in a file, see :func:`~timeseries.files.read_entries`: for recipes.
+    """Windows of the series in files, see :func:`~timeseries.files.read_entries`: for recipes.
 
     Parameters
     ----------
-    path: ``.npz`` file, or JSON lines in the layout of GluonTS.
+    path: ``.npz`` file, or JSON lines in the layout of GluonTS; or several, whose series are trained on alike.
     others: see :class:`WindowDataModule`.
     """
 
     def __init__(
         self,
-        path: str,
+        path: str | list[str],
         validation_windows: int = 0,
         test_windows: int = 0,
         batch_size: int = 64,
@@ -232,10 +232,10 @@ class SeriesDataModule(WindowDataModule):
             workers=workers,
             seed=seed,
         )
-        self.path = path
+        self.paths = [path] if isinstance(path, str) else list(path)
 
     def entries(self, config: TSDiffConfig) -> Any:
-        return read_entries(self.path)
+        return [entry for path in self.paths for entry in read_entries(path)]
 
 
 def covariate_statistics(series: Sequence[Series]) -> tuple[tuple[float, float], ...]:

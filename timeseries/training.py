@@ -25,8 +25,8 @@ class TSDiffModule(LightningModule):
 
     Every step takes uniform times and noise drawn from the seed of its batch. The error counts where values are observed,
     in the series and its lags alike; gaps and what was padded do not count. Logs ``train/loss``, and on held-out windows
-    ``val/loss``, the mean over all times with noise that is the same in every validation: stop by the lowest. Adam with a
-    constant rate; the published clipping is the trainer's, ``gradient_clip_val: 0.5``.
+    ``val/loss``, the mean over all times with noise that is the same in every validation: stop by the lowest. Adam, as
+    published with a constant rate; the published clipping is the trainer's, ``gradient_clip_val: 0.5``.
 
     The kernels are settled at the length of the windows when the module is built (see
     :class:`~prior.networks.s4_kernel.S4Kernel`), so that a moving average of the parameters may begin at any step; average
@@ -37,17 +37,20 @@ class TSDiffModule(LightningModule):
     ----------
     config: of the model.
     lr: learning rate.
+    final_lr: what it falls to along a cosine by the end of the trainer's epochs, for short runs; None keeps it constant.
 
     Attributes
     ----------
     model: the :class:`~timeseries.diffusion.TSDiff` or :class:`~timeseries.conditional.TSDiffCond`.
     """
 
-    def __init__(self, config: TSDiffConfig, lr: float = 1e-3) -> None:
+    def __init__(self, config: TSDiffConfig, lr: float = 1e-3, final_lr: float | None = None) -> None:
         super().__init__()
         if not 0 < lr < float("inf"):
             raise ValueError(f"lr must be positive and finite, got {lr}")
-        self.config, self.lr = config, lr
+        if final_lr is not None and not 0 <= final_lr <= lr:
+            raise ValueError(f"final_lr must lie in 0..lr = {lr} or be None, got {final_lr}")
+        self.config, self.lr, self.final_lr = config, lr, final_lr
         self.model = config.model()
 
     def setup(self, stage: str) -> None:
@@ -90,5 +93,10 @@ class TSDiffModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config.as_dict()
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), lr=self.lr)
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.lr)
+        if self.final_lr is None:
+            return optimizer
+        steps = int(self.trainer.estimated_stepping_batches)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=self.final_lr)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}

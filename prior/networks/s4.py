@@ -52,8 +52,36 @@ class S4(nn.Module):
 
 def convolved(u: Tensor, spectrum: Tensor) -> Tensor:
     """The circular convolution at twice the length of u (B, d, l) with what has ``spectrum`` (d, l + 1), cut to l."""
-    length = u.shape[-1]
-    return torch.fft.irfft(torch.fft.rfft(u, n=2 * length) * spectrum, n=2 * length)[..., :length]
+    return _Convolution.apply(u, spectrum)
+
+
+class _Convolution(torch.autograd.Function):
+    """:func:`convolved`; its gradients are real transforms as well, where those of ``rfft`` and ``irfft`` are complex ones.
+
+    With U, G the transforms of u and of the gradient, both zero beyond l:    du = irfft(G conj(S))[:l],    and of S, whose
+    inner frequencies stand for two,    dS = w sum_B G conj(U) / (2 l),    w = 1, 2, ..., 2, 1.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, spectrum: Tensor) -> Tensor:
+        length = u.shape[-1]
+        of_u = torch.fft.rfft(u, n=2 * length)
+        ctx.save_for_backward(of_u if ctx.needs_input_grad[1] else None, spectrum)
+        return torch.fft.irfft(of_u * spectrum, n=2 * length)[..., :length]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        of_u, spectrum = ctx.saved_tensors
+        length = gradient.shape[-1]
+        G = torch.fft.rfft(gradient, n=2 * length)
+        of_S = None
+        if of_u is not None:
+            of_S = (G * of_u.conj()).sum(0) / length
+            of_S[..., 0] /= 2
+            of_S[..., -1] /= 2
+        of_input = torch.fft.irfft(G * spectrum.conj(), n=2 * length)[..., :length] if ctx.needs_input_grad[0] else None
+        return of_input, of_S
 
 
 class Spectrum(nn.Module):
