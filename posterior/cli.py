@@ -57,7 +57,7 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands,
     name="posterior",
-    help="Restore images, reconstruct CT and MRI: a prior and a measurement give the posterior.",
+    help="Restore images, reconstruct CT and MRI, forecast series: a prior and a measurement give the posterior.",
     invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,6 +1,7 @@
-"""The demo: three photographs, blurred, full of holes and shrunk, and two scans, restored, beside the classical answers.
+"""The demo: three photographs, blurred, full of holes and shrunk, two scans and a time series, beside the classical answers.
 
-The photographs are crops of those that scikit-image installs with itself; nothing is downloaded. The scans: ``demo_scans``.
+The photographs are crops of those that scikit-image installs with itself; nothing is downloaded. The scans: ``demo_scans``;
+the series: ``demo_series``.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ from inverse.operators import Blur, Downsample, Gaussian, Inpaint
 from inverse.operators.base import LinearOperator
 from inverse.saving import check_free
 from medical.samplers import DDS
-from posterior import __version__, calibration, demo_scans, images, report
-from posterior.cases import Baseline, Case, Scores
+from posterior import __version__, calibration, demo_scans, demo_series, images, report
+from posterior.cases import Baseline, Case
+from posterior.demo_results import CaseResult, ForecastResult
 from posterior.demo_scans import SCANS
+from posterior.forecast_case import ForecastCase
 from prior.denoiser import Denoiser
+from timeseries.predictor import TSDiffPredictor
 
-__all__ = ["QUICK", "CaseResult", "DemoResult", "Plan", "run"]
+__all__ = ["QUICK", "CaseResult", "DemoResult", "ForecastResult", "Plan", "run"]
 
 Progress = Callable[[float, float], None]
 
@@ -45,7 +49,7 @@ LARGEST = 300  # pixels: the shortest side of the photographs
 class Plan:
     """What is run: for photographs the prior, the sampler's steps and samples and the side of the crops in pixels; the seed.
 
-    For scans: the network calls and samples of DDS, and at most how many slices.
+    For scans: the network calls and samples of DDS, and at most how many slices. For the series: the paths of its forecast.
     """
 
     model: str = "photos"
@@ -56,37 +60,26 @@ class Plan:
     scan_steps: int = 20
     scan_samples: int = 2
     slices: int = 4
+    paths: int = 100
 
     def __post_init__(self) -> None:
         if self.size % 4 or not 32 <= self.size <= LARGEST:
             raise ValueError(f"size must be a multiple of 4 from 32 to {LARGEST}, got {self.size}")
 
 
-QUICK = Plan(steps=15, samples=2, size=96, scan_steps=8, scan_samples=2, slices=2)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaseResult:
-    """One row of the table. ``folder`` holds the saved reconstruction; a score is None where the sizes differ."""
-
-    name: str
-    folder: Path
-    input_scores: Scores
-    baseline_scores: dict[str, Scores]
-    scores: Scores
-    residual_ratio: float | None
-    measured_share: float | None
-    network_calls: int
+QUICK = Plan(steps=15, samples=2, size=96, scan_steps=8, scan_samples=2, slices=2, paths=20)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoResult:
-    """Where the report is, how long everything took, and what came out."""
+    """Where the report is, how long everything took, and what came out; ``left_out`` says which case is missing and why."""
 
     report: Path
     seconds: float
     plan: Plan
     cases: tuple[CaseResult, ...]
+    forecasts: tuple[ForecastResult, ...] = ()
+    left_out: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +135,7 @@ LEAD = (
     "knows what such pictures look like. Beside every result are the classical answers, the truth, how sure the result is, and "
     "which part of it was measured and which was filled in. Drag the handle to compare."
 )
+SERIES_LEAD = " Last comes a time series, of which the end was hidden and forecast, and a day was hidden and filled."
 
 
 def run(
@@ -149,12 +143,15 @@ def run(
     plan: Plan | None = None,
     *,
     models: Mapping[str, Denoiser] | None = None,
+    predictor: TSDiffPredictor | None = None,
     progress: Progress | None = None,
 ) -> DemoResult:
     """Restore the photographs and scans of ``plan``; write ``report.html`` and one folder a case into the folder ``output``.
 
-    ``models`` stand in for the priors of their names. ``progress(done, total)`` counts cases, the one under way in part.
-    Raises ``FileExistsError``, before anything is computed, where a folder in ``output`` holds something else.
+    The report ends with the forecast of a series, where pvlib, which brings the series, is installed. ``models`` stand in for
+    the priors of their names, ``predictor`` for the shipped model of series. ``progress(done, total)`` counts cases, the one
+    under way in part. Raises ``FileExistsError``, before anything is computed, where a folder in ``output`` holds something
+    else.
     """
     plan = plan or Plan()
     began = time.perf_counter()
@@ -163,26 +160,42 @@ def run(
         check_free(output / task.folder, overwrite=True)
     known = calibration.identity(plan.model) if plan.model not in (models or {}) else None
     priors = _priors((plan.model, *(scan.prior for scan in SCANS)), models or {})
+    series = demo_series.read()
+    forecaster = None if series is None else predictor or TSDiffPredictor.shipped("hourly")
+    count = len(tasks) + (series is not None)
     output.mkdir(parents=True, exist_ok=True)
-    cases = []
+    cases, forecasts = [], []
     for index, task in enumerate(tasks):
-
-        def step(done: int, total: int, index: int = index) -> None:
-            if progress is not None:
-                progress(index + done / total, len(tasks))
-
-        if isinstance(task, _Task):
-            case = _solve(task, plan, priors[plan.model], known, step)
-        else:
-            sampler = DDS(steps=plan.scan_steps, samples=plan.scan_samples, sigma_max=task.start)
-            case = demo_scans.solve(task, priors[task.prior], sampler, slices=plan.slices, seed=plan.seed, progress=step)
-        cases.append(case)
+        case = _solve(task, plan, priors, known, _step(progress, index, count))
         case.reconstruction.save(output / task.folder, overwrite=True)
-    page = report.write(
-        output / "report.html", cases, title="Prior + measurement = posterior", lead=LEAD, facts=_facts(plan, priors)
+        cases.append(case)
+    if series is not None and forecaster is not None:
+        step = _step(progress, len(tasks), count)
+        forecasts.append(demo_series.solve(series, forecaster, paths=plan.paths, seed=plan.seed, progress=step))
+    page = _report(output / "report.html", cases, forecasts, {**_facts(plan, priors), **_series_facts(forecaster)})
+    return DemoResult(
+        report=page,
+        seconds=time.perf_counter() - began,
+        plan=plan,
+        cases=tuple(CaseResult.of(case, output / task.folder) for task, case in zip(tasks, cases, strict=True)),
+        forecasts=tuple(ForecastResult.of(case) for case in forecasts),
+        left_out="" if forecasts else demo_series.LEFT_OUT,
     )
-    results = tuple(_result(task, case, output) for task, case in zip(tasks, cases, strict=True))
-    return DemoResult(report=page, seconds=time.perf_counter() - began, plan=plan, cases=results)
+
+
+def _step(progress: Progress | None, index: int, count: int) -> Callable[[int, int], None]:
+    """Progress within case ``index`` of ``count`` as that of all."""
+
+    def step(done: int, total: int) -> None:
+        if progress is not None:
+            progress(index + done / total, count)
+
+    return step
+
+
+def _report(path: Path, cases: list[Case], forecasts: list[ForecastCase], facts: Mapping[str, object]) -> Path:
+    lead = LEAD + (SERIES_LEAD if forecasts else "")
+    return report.write(path, cases, forecasts=forecasts, title="Prior + measurement = posterior", lead=lead, facts=facts)
 
 
 def _priors(names: tuple[str, ...], models: Mapping[str, Denoiser]) -> dict[str, Denoiser]:
@@ -190,7 +203,20 @@ def _priors(names: tuple[str, ...], models: Mapping[str, Denoiser]) -> dict[str,
     return {name: (models[name] if name in models else prior.load(name)).to(device) for name in names}
 
 
-def _solve(task: _Task, plan: Plan, model: Denoiser, known: str | None, progress: Callable[[int, int], None]) -> Case:
+def _solve(
+    task: _Task | demo_scans.Scan,
+    plan: Plan,
+    priors: Mapping[str, Denoiser],
+    known: str | None,
+    progress: Callable[[int, int], None],
+) -> Case:
+    if isinstance(task, _Task):
+        return _restore(task, plan, priors[plan.model], known, progress)
+    sampler = DDS(steps=plan.scan_steps, samples=plan.scan_samples, sigma_max=task.start)
+    return demo_scans.solve(task, priors[task.prior], sampler, slices=plan.slices, seed=plan.seed, progress=progress)
+
+
+def _restore(task: _Task, plan: Plan, model: Denoiser, known: str | None, progress: Callable[[int, int], None]) -> Case:
     truth = _photo(task, plan.size)
     A = task.operator(plan)
     y = A.measure(truth, seed=plan.seed)
@@ -244,15 +270,8 @@ def _facts(plan: Plan, priors: Mapping[str, Denoiser]) -> dict[str, object]:
     }
 
 
-def _result(task: _Task | demo_scans.Scan, case: Case, output: Path) -> CaseResult:
-    out = case.reconstruction
-    return CaseResult(
-        name=task.name,
-        folder=output / task.folder,
-        input_scores=case.input_scores,
-        baseline_scores=case.baseline_scores,
-        scores=case.scores,
-        residual_ratio=out.residual_ratio,
-        measured_share=out.measured_share(),
-        network_calls=out.network_calls,
-    )
+def _series_facts(forecaster: TSDiffPredictor | None) -> dict[str, object]:
+    if forecaster is None:
+        return {"left out": demo_series.LEFT_OUT}
+    size = sum(p.numel() for p in forecaster.model.parameters())
+    return {"series": f"installed with pvlib, forecast by TSDiff, {size:,} parameters"}

@@ -20,9 +20,9 @@ class MeteredEstimator(TSDiffEstimator):
 
     meter: Progress | None = None
 
-    def _callbacks(self, folder: Path, validated: bool) -> list[Callback]:
+    def callbacks_of_run(self, folder: Path, validated: bool) -> list[Callback]:
         meter = [] if self.meter is None else [_Steps(self.meter, self.training.epochs * self.training.batches)]
-        return [*super()._callbacks(folder, validated), *meter]
+        return [*super().callbacks_of_run(folder, validated), *meter]
 
 
 class _Steps(Callback):

@@ -15,18 +15,19 @@ import pandas as pd
 from posterior.commands.forecast_options import SeriesOptions
 from posterior.images import write_atomically
 from posterior.outputs import check_output, compute_device
+from prior import registry
 from timeseries.columns import Columns
 from timeseries.frames import Forecaster
 from timeseries.frequencies import Frequency
+from timeseries.predictor import TSDiffPredictor
 from timeseries.scores import Scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from timeseries.predictor import TSDiffPredictor
-
 __all__ = ["Report", "backtest", "forecast", "impute"]
 
+HOURLY = "hourly"  # the model that ships
 PLOTS = (".png", ".svg", ".pdf")
 SHOWN = 4  # horizons of history in a chart
 
@@ -123,8 +124,9 @@ class _Work:
         covariates = tuple(name.strip() for name in options.covariates.split(",") if name.strip())
         columns = Columns(time=options.time, target=target, id=options.id, covariates=covariates, regularise=not options.strict)
         df = _read(data, columns)
-        if options.model is not None:
-            forecaster = _loaded(options.model, options, columns)
+        model = _model(options)
+        if model is not None:
+            forecaster = _loaded(model, options, columns)
         else:
             forecaster = Forecaster(_estimator(options, len(covariates), progress), columns)
             with warnings.catch_warnings(record=True) as told:
@@ -152,10 +154,10 @@ def _check(options: SeriesOptions) -> None:
     """Raise ``ValueError`` or ``OSError`` for options that cannot go together, before anything is read."""
     if options.model is not None and options.epochs is not None:
         raise ValueError("give one of --model and --epochs, got both: a model is read or trained, not trained further")
-    if options.model is None:
+    if _model(options) is None:
         _training(options)
-    if options.model is not None and (options.context is not None or options.save is not None):
-        raise ValueError("--context and --save are for models trained here; the one of --model is as it is")
+    elif options.context is not None or options.save is not None:
+        raise ValueError("--context and --save are for models trained here, by --epochs; others are as they are")
     if options.save is not None and options.save.exists():
         raise FileExistsError(f"{options.save} is there already; --save needs a new folder")
     if options.save is not None and not options.save.parent.is_dir():
@@ -167,10 +169,21 @@ def _check(options: SeriesOptions) -> None:
     compute_device(options.device)
 
 
+def _model(options: SeriesOptions) -> Path | None:
+    """The folder or name of the model, for hours the one that ships; None where one is trained."""
+    if options.model is not None or options.epochs is not None:
+        return options.model
+    hours = options.freq is not None and Frequency.parse(options.freq).reduced == Frequency.parse("h")
+    return Path(HOURLY) if hours and not options.covariates else None
+
+
 def _training(options: SeriesOptions) -> tuple[str, int, int]:
     """Frequency, horizon and epochs of a model to train; raises ``ValueError`` where they are not given."""
     if options.epochs is None:
-        raise ValueError("no model for time series ships yet: train one on the data by --epochs 100, or name one by --model")
+        raise ValueError(
+            "the model that ships is for --freq h, without covariates: "
+            "otherwise train one on the data by --epochs 100, or name one by --model"
+        )
     if options.freq is None or options.horizon is None:
         raise ValueError("training needs --freq and --horizon, such as --freq h --horizon 24")
     return options.freq, options.horizon, options.epochs
@@ -185,17 +198,22 @@ def _read(path: Path, columns: Columns) -> pd.DataFrame:
         raise ValueError(f"{path}: not a CSV file: {error}") from error
 
 
-def _loaded(folder: Path, options: SeriesOptions, columns: Columns) -> Forecaster:
-    forecaster = Forecaster.load(folder, columns=columns, device=compute_device(options.device))
-    config = forecaster.predictor.config
-    if options.freq is not None and Frequency.parse(options.freq).reduced != config.frequency.reduced:
-        raise ValueError(f"--freq {options.freq}: the model of {folder} is for {config.freq!r}; leave --freq out")
-    if options.horizon not in (None, config.prediction_length):
-        raise ValueError(
-            f"--horizon {options.horizon}: the model of {folder} forecasts {config.prediction_length} steps; "
-            "leave --horizon out"
-        )
-    return forecaster
+def _loaded(model: Path, options: SeriesOptions, columns: Columns) -> Forecaster:
+    """The forecaster in the folder ``model``, or of the shipped model of that name."""
+    device = compute_device(options.device)
+    if not model.exists() and str(model) in registry.cards():
+        forecaster = Forecaster(TSDiffPredictor.shipped(str(model), device=device), columns)
+    else:
+        forecaster = Forecaster.load(model, columns=columns, device=device)
+    predictor = forecaster.predictor
+    if options.freq is not None and Frequency.parse(options.freq).reduced != predictor.config.frequency.reduced:
+        raise ValueError(f"--freq {options.freq}: the model {model} is for {predictor.config.freq!r}; leave --freq out")
+    if options.horizon in (None, predictor.prediction_length):
+        return forecaster
+    try:
+        return Forecaster(predictor.for_horizon(options.horizon), forecaster.columns)
+    except ValueError as error:
+        raise ValueError(f"--horizon {options.horizon}: {error}") from error
 
 
 def _estimator(options: SeriesOptions, covariates: int, progress: Progress | None) -> Any:

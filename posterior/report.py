@@ -15,8 +15,9 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from posterior import trust
+from posterior import forecast_report, trust
 from posterior.cases import Case, View, views
+from posterior.forecast_case import ForecastCase
 from posterior.images import write_atomically
 from posterior.page import definitions, filled, page
 
@@ -26,19 +27,38 @@ SPREAD = colormaps["magma"]  # of maps of numbers: dark is zero
 GREY_LEVELS = 255
 
 
-def write(path: Path, cases: Sequence[Case], *, title: str, lead: str, facts: Mapping[str, object] | None = None) -> Path:
+def write(
+    path: Path,
+    cases: Sequence[Case],
+    *,
+    forecasts: Sequence[ForecastCase] = (),
+    title: str,
+    lead: str,
+    facts: Mapping[str, object] | None = None,
+) -> Path:
     """Write the report to the HTML file ``path``, completely or not at all; see :func:`html`."""
-    write_atomically(path, html(cases, title=title, lead=lead, facts=facts).encode())
+    write_atomically(path, html(cases, forecasts=forecasts, title=title, lead=lead, facts=facts).encode())
     return path
 
 
-def html(cases: Sequence[Case], *, title: str, lead: str, facts: Mapping[str, object] | None = None) -> str:
-    """The report of ``cases`` as one HTML page: ``lead`` opens it, and ``facts`` (names and values) close it."""
+def html(
+    cases: Sequence[Case],
+    *,
+    forecasts: Sequence[ForecastCase] = (),
+    title: str,
+    lead: str,
+    facts: Mapping[str, object] | None = None,
+) -> str:
+    """The report of ``cases``, and of ``forecasts`` after them, as one HTML page.
+
+    ``lead`` opens it, and ``facts`` (names and values) close it.
+    """
     if not cases:
         raise ValueError("cases must hold at least one case, got none")
-    shown = "\n".join(_case(case, f"case-{i}") for i, case in enumerate(cases, 1))
-    body = filled("report.html", table=_table(cases), note=_note(cases), cases=shown)
-    return page(body, title=title, lead=lead, facts=facts or {})
+    shown = [_case(case, f"case-{i}") for i, case in enumerate(cases, 1)]
+    shown += [forecast_report.section(case, f"forecast-{i}") for i, case in enumerate(forecasts, 1)]
+    body = filled("report.html", table=_table(cases), note=_note(cases), cases="\n".join(shown))
+    return page(body, title=title, lead=lead, facts=facts or {}, styles=("forecast.css",) if forecasts else ())
 
 
 def _number(value: float | None, digits: int) -> str:

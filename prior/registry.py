@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from prior.denoiser import Denoiser
 
-__all__ = ["Card", "build", "cards", "embedded", "export", "load", "verify"]
+__all__ = ["Card", "build", "card", "cards", "embedded", "export", "load", "verify"]
 
 WEIGHTS = Path(__file__).parent / "weights"
 BUILDABLE = ("prior.", "restore.", "medical.", "timeseries.")  # the packages a card may name classes of
@@ -136,9 +137,9 @@ def embedded(name: str, *, weights: str | Path | None = None) -> nn.Module:
     if weights is None:
         verify(name)
     model = build(entry.denoiser)
-    state = read_state(entry.path if weights is None else Path(weights))
+    state = read_state(entry.path if weights is None else Path(weights), model.state_dict().keys())
     _check_fit(f"weights: {weights or entry.path} does not fit {name}", model.state_dict(), state)
-    model.load_state_dict({key: value.float() for key, value in state.items()})
+    model.load_state_dict(state)
     return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
 
 
@@ -150,10 +151,13 @@ def _check_fit(what: str, wanted: dict[str, Any], found: dict[str, Any]) -> None
             raise ValueError(f"{what}: {key} has shape {tuple(found[key].shape)}, must be {tuple(value.shape)}")
 
 
-def read_state(path: Path) -> dict[str, Any]:
-    """The model's tensors in an exported ``.safetensors`` or in a training ``.ckpt`` (its averaged weights).
+PARTS = ("denoiser.", "model.")  # of training modules that hold more than what ships
 
-    In a checkpoint those of the part ``denoiser``, or of a training module without one, whose names are the model's, all.
+
+def read_state(path: Path, names: Iterable[str]) -> dict[str, Any]:
+    """The tensors of the model with parameters and buffers ``names``, in an exported ``.safetensors`` or a training ``.ckpt``.
+
+    Of a checkpoint, which holds averaged weights, the part of the training module that has these names, or the whole.
     """
     from prior.checkpoints import read_file
 
@@ -162,8 +166,9 @@ def read_state(path: Path) -> dict[str, Any]:
         return content
     if not isinstance(content, dict) or "state_dict" not in content:
         raise ValueError(f"weights: {path} must be a training checkpoint with a state_dict")
-    state = content["state_dict"]
-    return {k.removeprefix("denoiser."): v for k, v in state.items() if k.startswith("denoiser.")} or dict(state)
+    state, wanted = dict(content["state_dict"]), set(names)
+    parts = [{k.removeprefix(part): v for k, v in state.items() if k.startswith(part)} for part in PARTS]
+    return next((part for part in parts if wanted <= part.keys()), state)
 
 
 def export(name: str, checkpoint: str | Path, *, to: str | Path | None = None) -> str:
@@ -175,7 +180,8 @@ def export(name: str, checkpoint: str | Path, *, to: str | Path | None = None) -
 
     entry = card(name)
     path = Path(to) if to is not None else entry.path
-    state = {key: value.half().contiguous() for key, value in sorted(read_state(Path(checkpoint)).items())}
+    found = sorted(read_state(Path(checkpoint), build(entry.denoiser).state_dict()).items())
+    state = {key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in found}
     data = save(state)
     temporary = path.with_suffix(".tmp")
     temporary.write_bytes(data)

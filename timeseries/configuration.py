@@ -13,7 +13,7 @@ from timeseries.features import FeatureAssembly
 from timeseries.frequencies import Frequency
 from timeseries.windows import WindowAssembly
 
-__all__ = ["TSDiffConfig", "default_context"]
+__all__ = ["TSDiffConfig", "default_context", "fresh_model"]
 
 PUBLISHED_CONTEXTS = {"h": 336, "D": 360, "B": 360}
 SEASONS, LONGEST = 14, 720  # of the default context of other frequencies
@@ -119,6 +119,11 @@ class TSDiffConfig:
         if "covariate_statistics" in values:
             values["covariate_statistics"] = tuple((float(mean), float(std)) for mean, std in values["covariate_statistics"])
         return cls(**values)
+
+
+def fresh_model(config: TSDiffConfig) -> TSDiff | TSDiffCond:
+    """:meth:`TSDiffConfig.model` under a name that the cards of shipped models can call."""
+    return config.model()
 
 
 def default_context(frequency: Frequency, prediction_length: int) -> int:

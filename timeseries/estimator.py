@@ -152,7 +152,7 @@ class TSDiffEstimator(Estimator):
             torch.manual_seed(self.seed)
             module = TSDiffModule(self.config, lr=settings.lr)
             validated = validation_data is not None or settings.validation_windows > 0
-            callbacks = self._callbacks(Path(folder), validated)
+            callbacks = self.callbacks_of_run(Path(folder), validated)
             self._trainer(Path(folder), callbacks, validated).fit(module, data)
             best = [c.best_model_path for c in callbacks if isinstance(c, ModelCheckpoint)]
             if best and best[0]:
@@ -160,7 +160,8 @@ class TSDiffEstimator(Estimator):
         model = module.model.to(device_of("cpu" if self.accelerator == "cpu" else "auto"))
         return TSDiffPredictor(module.config, model, seed=self.seed)
 
-    def _callbacks(self, folder: Path, validated: bool) -> list[Callback]:
+    def callbacks_of_run(self, folder: Path, validated: bool) -> list[Callback]:
+        """Those of Lightning in a training run that keeps its checkpoints in ``folder``; subclasses may add to them."""
         average = EMAWeightAveraging(decay=self.training.average_decay, use_buffers=False)
         if not validated:
             return [average]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from gluonts.model.predictor import Predictor
 from numpy.typing import NDArray
 from torch import Tensor
 
+from prior import registry
 from prior.checkpoints import named_tensors, read_file
 from prior.randomness import MemberNoise
 from timeseries.archive import device_of, guidance_as_dict, guidance_of_dict, load_weights, read_archive, write_archive
@@ -23,7 +25,7 @@ from timeseries.conditional import TSDiffCond
 from timeseries.configuration import TSDiffConfig
 from timeseries.diffusion import TSDiff
 from timeseries.features import Covariates
-from timeseries.guidance import DDPMGuidance, Guidance
+from timeseries.guidance import DDIMGuidance, DDPMGuidance, Guidance
 from timeseries.paths import PathWindow
 from timeseries.scaling import typical_scale
 from timeseries.series import Series
@@ -32,6 +34,7 @@ from timeseries.windows import Window, filled
 __all__ = ["TSDiffPredictor"]
 
 CLASS_PATH = "timeseries.predictor.TSDiffPredictor"
+FRESH = "timeseries.configuration.fresh_model"  # what cards of shipped models name
 ANCHOR = re.escape("backbone.input_init.0.weight")  # every model has it, and has it once
 
 
@@ -157,6 +160,28 @@ class TSDiffPredictor(Predictor):
             drawn.append(self.model.sample(n, noise=MemberNoise(seed + first, n))[..., 0].float().cpu())
         return torch.cat(drawn).numpy()
 
+    def for_horizon(self, prediction_length: int) -> TSDiffPredictor:
+        """The same model in windows of the same length, of which the last ``prediction_length`` steps are the forecast.
+
+        An unconditional model knows windows as wholes, so where the forecast begins is free; it was tuned for its own horizon.
+        Raises ``ValueError`` for horizons beyond half the window, and for other horizons of TSDiff-Cond.
+        """
+        if prediction_length == self.config.prediction_length:
+            return self
+        if isinstance(self.model, TSDiffCond):
+            only = self.config.prediction_length
+            raise ValueError(
+                f"prediction_length must be {only}, what this TSDiff-Cond was trained for, got {prediction_length}"
+            )
+        length = self.config.assembly.length
+        if not 1 <= prediction_length <= length // 2:
+            raise ValueError(f"prediction_length must lie in 1..{length // 2}, half the window, got {prediction_length}")
+        config = replace(self.config, prediction_length=prediction_length, context_length=length - prediction_length)
+        parts = {"schedule": self.model.schedule, "scaler": self.model.scaler, "embedder": self.model.embedder}
+        model = TSDiff(self.model.backbone, config.assembly, **parts)
+        options = {"num_samples": self.num_samples, "batch_size": self.batch_size, "seed": self.seed}
+        return TSDiffPredictor(config, model, self.guidance, **options)
+
     def serialize(self, path: Path) -> None:
         """``config.json`` and ``model.safetensors`` into the folder ``path``, and what GluonTS finds the class by."""
         path = Path(path)
@@ -190,6 +215,18 @@ class TSDiffPredictor(Predictor):
         model = config.model()
         load_weights(model, weights, path)
         return cls(config, model.to(device_of(device)), guidance_of_dict(guidance), **_options(options, path))
+
+    @classmethod
+    def shipped(cls, name: str = "hourly", *, device: str | torch.device = "auto") -> TSDiffPredictor:
+        """The predictor of the shipped model ``name``, whose card ``prior.registry`` has.
+
+        Raises ``ValueError`` for another name, and where the file is not the one that was measured.
+        """
+        described = registry.card(name).denoiser
+        if described.get("class_path") != FRESH:
+            raise ValueError(f"name must be that of a model of time series, got {name!r}, {registry.card(name).summary}")
+        config = registry.build(described["init_args"]["config"])
+        return cls(config, registry.embedded(name).to(device_of(device)), DDIMGuidance(scale=config.guidance_scale, skip=5))
 
     @classmethod
     def from_checkpoint(

@@ -43,8 +43,10 @@ class SeriesOptions:
         int | None, typer.Option(min=1, help="Steps to forecast; default: the model's.", rich_help_panel=DATA)
     ] = None
     model: Annotated[
-        Path | None, typer.Option(help="Folder of a trained model, as --save writes it.", rich_help_panel=MODEL)
-    ] = None
+        Path | None,
+        typer.Option(help="Folder of a trained model, as --save writes it; default, for hours: hourly, which ships.",
+                     rich_help_panel=MODEL),
+    ] = None  # fmt: skip
     epochs: Annotated[
         int | None, typer.Option(min=1, max=100_000, help="Train first, on the given data.", rich_help_panel=MODEL)
     ] = None

@@ -9,7 +9,7 @@ theme.hidden = false;
 theme.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; label(); });
 label();
 
-for (const item of document.querySelectorAll(".case")) {
+for (const item of document.querySelectorAll(".case:has(.stage)")) {
   const stage = item.querySelector(".stage");
   const cut = item.querySelector(".cut");
   const panels = [...item.querySelectorAll(".panel")];

@@ -1,4 +1,4 @@
-"""The demo: real photographs and scans, exact toy priors in place of the networks."""
+"""The demo: real photographs and scans, exact toy priors in place of the networks, a small one for a real series."""
 
 import dataclasses
 import json
@@ -14,17 +14,20 @@ from inverse.calibration import FLOOR, Calibration, save
 from inverse.metrics import psnr
 from inverse.operators import Inpaint
 from medical.samplers import DDS
-from posterior import calibration, demo, demo_scans
+from posterior import calibration, demo, demo_scans, demo_series
 from posterior.demo import QUICK, TASKS, Plan
 from posterior.demo_scans import SCANS
 from prior.denoiser import Denoiser, EDMHead, ImageHead
 from prior.schedules import EDM
 from tests.posterior import stub
 from tests.posterior.chromium import needs_chromium, open_page
+from tests.posterior.flow import stand_in
 from tests.prior.gaussian import gaussian_model
+from timeseries.predictor import TSDiffPredictor
 
-SMALL = Plan(steps=3, samples=2, size=32, scan_steps=2, scan_samples=2, slices=2)
+SMALL = Plan(steps=3, samples=2, size=32, scan_steps=2, scan_samples=2, slices=2, paths=3)
 FOLDERS = ["ct", "deblur", "inpaint", "mri", "report.html", "upscale"]
+needs_pvlib = pytest.mark.skipif(demo_series.read() is None, reason="no pvlib, whose series is forecast")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,9 @@ def made(tmp_path_factory):
     model = gaussian_model(EDM(), EDMHead(), mean=0.5, std=0.25)
     models = {"photos": model, "ct-slices": slice_prior(), "mr-slices": slice_prior()}
     folder = tmp_path_factory.mktemp("demo") / "report"
-    result = demo.run(folder, SMALL, models=models, progress=lambda done, total: seen.append((done, total)))
+    result = demo.run(
+        folder, SMALL, models=models, predictor=stand_in(), progress=lambda done, total: seen.append((done, total))
+    )
     return result, model, seen
 
 
@@ -45,7 +50,7 @@ def slice_prior():
 
 @pytest.fixture
 def stub_priors(monkeypatch, stub_prior):
-    """``prior.load`` gives the stubs, those of slices too."""
+    """``prior.load`` gives the stubs, those of slices too, and the shipped model of series is a small one."""
     photos = prior.load
 
     def load(name, *, weights=None):
@@ -53,6 +58,13 @@ def stub_priors(monkeypatch, stub_prior):
         return slices if name in ("ct-slices", "mr-slices") else photos(name, weights=weights)
 
     monkeypatch.setattr(prior, "load", load)
+    monkeypatch.setattr(TSDiffPredictor, "shipped", lambda name: stand_in())
+
+
+@pytest.fixture
+def no_pvlib(monkeypatch):
+    """As if pvlib were not installed."""
+    monkeypatch.setattr(demo_series, "find_spec", lambda name: None)
 
 
 def test_files(made):
@@ -96,14 +108,15 @@ def test_network_calls_and_progress(made):
     assert model.network.calls == sum(case.network_calls for case in result.cases[:3])
     assert [case.network_calls for case in result.cases[3:]] == [4, 4]  # two steps, two samples
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
-    assert {total for _, total in seen} == {5}
-    assert seen[-1] == (5, 5)
+    count = 5 + len(result.forecasts)
+    assert {total for _, total in seen} == {count}
+    assert seen[-1] == (count, count)
 
 
 def test_the_result_is_plain_data(made):
     data = json.loads(json.dumps(dataclasses.asdict(made[0]), default=str))
-    scans = {"scan_steps": 2, "scan_samples": 2, "slices": 2}
-    assert data["plan"] == {"model": "photos", "steps": 3, "samples": 2, "size": 32, "seed": 0, **scans}
+    more = {"scan_steps": 2, "scan_samples": 2, "slices": 2, "paths": 3}
+    assert data["plan"] == {"model": "photos", "steps": 3, "samples": 2, "size": 32, "seed": 0, **more}
     assert set(data["cases"][0]["scores"]) == {"psnr", "ssim", "seconds"}
 
 
@@ -160,17 +173,53 @@ def test_the_magnitude_of_a_slice_keeps_its_residual():
     torch.testing.assert_close(measured + filled, part.estimate)
 
 
+@needs_pvlib
+def test_the_forecast(made):
+    result = made[0]
+    (forecast,) = result.forecasts
+    assert (forecast.name, result.left_out) == ("Forecasting", "")
+    temperature = demo_series.read().target
+    repeated = np.tile(temperature[-72:-48], 2)
+    naive = forecast.baseline_scores["Seasonal naive"]
+    error = np.abs(repeated - temperature[-48:]).sum() / temperature[-48:].sum()
+    assert naive.crps == naive.nd == pytest.approx(error, rel=1e-5)
+    page = result.report.read_text(encoding="utf-8")
+    assert f"<b>{100 * forecast.coverage:.0f} %</b>. This spread is not calibrated: neither band" in page
+    assert "Last comes a time series" in page
+
+
+def test_without_pvlib_the_forecast_is_left_out(tmp_path, stub_priors, no_pvlib, monkeypatch):
+    monkeypatch.setattr(demo, "SCANS", ())
+    monkeypatch.setattr(demo, "QUICK", SMALL)
+    monkeypatch.setattr(TSDiffPredictor, "shipped", None)  # is not asked for
+    done = stub.run("demo", tmp_path / "out", "--quick")
+    assert done.exit_code == 0, done.output
+    hint = 'pip install "posterior[demo]"'
+    assert [line for line in done.output.splitlines() if hint in line] == [demo_series.LEFT_OUT]
+    assert "CRPS" not in done.output
+    assert "report.html: 3 cases" in done.output
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "The forecasting case is left out" in page
+    assert "Last comes a time series" not in page
+    assert "CRPS" not in page
+    data = json.loads(stub.run("demo", tmp_path / "out", "--quick", "--json").output)
+    assert (data["forecasts"], data["left_out"]) == ([], demo_series.LEFT_OUT)
+
+
+@needs_pvlib
 def test_the_command(tmp_path, stub_priors, monkeypatch):
     monkeypatch.setattr(demo, "QUICK", SMALL)
     done = stub.run("demo", tmp_path / "out", "--quick")
     assert done.exit_code == 0, done.output
     rows = [line.split() for line in done.output.splitlines()]
     assert [row[0] for row in rows if row[1:2] == ["input"]] == ["Deblurring", "Inpainting"]
-    assert sum(row[:1] == ["posterior"] for row in rows) == 5
-    assert "report.html: 5 cases" in done.output
+    assert sum(row[:1] == ["posterior"] for row in rows) == 6
+    assert [row[0] for row in rows if row[1:3] == ["Seasonal", "naive"]] == ["Forecasting"]
+    assert "report.html: 6 cases" in done.output
     monkeypatch.setattr(demo, "SCANS", ())
     data = json.loads(stub.run("demo", tmp_path / "out", "--quick", "--json").output)
     assert data["cases"][2]["baseline_scores"]["Bicubic"]["psnr"] > 15
+    assert set(data["forecasts"][0]["scores"]) == {"crps", "nd", "seconds"}
     (tmp_path / "file").write_text("x")
     refused = stub.run("demo", tmp_path / "file", "--quick")
     assert refused.exit_code == 2
@@ -206,5 +255,7 @@ def test_the_calibration_that_matches_is_shown(tmp_path, stub_priors, monkeypatc
 def test_the_report_in_chromium(made, tmp_path):
     seen = open_page(Path(made[0].report).read_text(encoding="utf-8"), tmp_path)
     assert (seen.errors, seen.requests, seen.log, seen.overflow) == ([], [], "", 0)
-    assert len(seen.images) == 8 + 8 + 9 + 2 * 3 + 2 * (9 + 2)
-    assert {image["width"] for image in seen.images} == {32, 8, 128}
+    charts = [image for image in seen.images if image["alt"].startswith("Forecasting")]
+    assert len(charts) == 2 * len(made[0].forecasts)
+    assert len(seen.images) - len(charts) == 8 + 8 + 9 + 2 * 3 + 2 * (9 + 2)
+    assert {image["width"] for image in seen.images if image not in charts} == {32, 8, 128}

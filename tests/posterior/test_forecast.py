@@ -86,6 +86,19 @@ def test_the_seed_decides(here):
     assert a != c
 
 
+def test_the_model_that_ships_is_the_default_for_hours(here):
+    result = command("forecast data.csv --id unique_id --freq H --horizon 6 --samples 3 -o out.csv --device cpu")
+    assert result.exit_code == 0, result.output
+    forecaster = Forecaster(TSDiffPredictor.shipped("hourly", device="cpu").for_horizon(6), Columns(id="unique_id"))
+    forecaster.predictor.num_samples = 3
+    table = pd.read_csv("out.csv", dtype={"unique_id": str}, parse_dates=["ds"])
+    assert len(table) == 12
+    pd.testing.assert_frame_equal(table, forecaster.predict(frame(), levels=(0.1, 0.5, 0.9)), rtol=1e-5, check_dtype=False)
+    named = command("forecast data.csv --id unique_id --model hourly --horizon 6 --samples 3 -o named.csv --device cpu")
+    assert named.exit_code == 0, named.output
+    assert (here / "named.csv").read_text() == (here / "out.csv").read_text()
+
+
 def test_impute(here):
     result = command("impute gaps.csv --id unique_id --model model --samples 5 -o filled.csv --json")
     assert result.exit_code == 0, result.output
@@ -129,7 +142,14 @@ def test_train_then_forecast_and_keep_the_model(here, monkeypatch):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ("forecast data.csv -o x.csv", "no model for time series ships yet: train one on the data by --epochs"),
+        ("forecast data.csv -o x.csv", "the model that ships is for --freq h, without covariates"),
+        ("forecast data.csv --freq 30min --horizon 2 -o x.csv", "otherwise train one on the data by --epochs 100"),
+        ("forecast data.csv --freq h --covariates y --horizon 2 -o x.csv", "the model that ships is for --freq h, without"),
+        (
+            "forecast data.csv --id unique_id --freq h --horizon 200 -o x.csv",
+            "--horizon 200: prediction_length must lie in 1..180",
+        ),
+        ("forecast data.csv --model photos -o x.csv", "name must be that of a model of time series, got 'photos'"),
         ("forecast data.csv --epochs 1 -o x.csv", "training needs --freq and --horizon"),
         ("forecast data.csv --epochs 1 --model model -o x.csv", "give one of --model and --epochs"),
         ("forecast data.csv --epochs 1 --freq fortnight --horizon 2 -o x.csv", "freq 'fortnight' is unknown"),
@@ -148,7 +168,10 @@ def test_train_then_forecast_and_keep_the_model(here, monkeypatch):
         ("forecast data.csv --id unique_id --wide --model model -o x.csv", "--wide takes every column"),
         ("forecast data.csv --id unique_id --covariates y --model model -o x.csv", "must be different columns"),
         ("forecast data.csv --id unique_id --model model --freq D -o x.csv", "is for 'h'; leave --freq out"),
-        ("forecast data.csv --id unique_id --model model --horizon 9 -o x.csv", "forecasts 4 steps; leave --horizon out"),
+        (
+            "forecast data.csv --id unique_id --model model --horizon 9 -o x.csv",
+            "prediction_length must lie in 1..8, half the window",
+        ),
         ("forecast data.csv --id unique_id --model model --quantiles 0.1,x -o x.csv", "--quantiles must be numbers"),
         ("forecast data.csv --id unique_id --model model --quantiles 1.5 -o x.csv", "--quantiles must lie between 0 and 1"),
         ("forecast data.csv --id unique_id --model model --guidance 1e38 -o x.csv", "diverges"),
@@ -193,5 +216,5 @@ def test_bad_input_from_the_shell(here):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(args, cwd=here, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: no model for time series ships yet")
+    assert done.stderr.startswith("error: the model that ships is for --freq h")
     assert len(done.stderr.splitlines()) == 1

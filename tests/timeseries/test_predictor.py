@@ -75,6 +75,36 @@ def test_forecasts_of_a_conditional_model_are_its_chain():
     np.testing.assert_allclose(samples(made.predict(data)), expected, rtol=1e-5)
 
 
+def test_other_horizons_are_other_parts_of_the_same_window():
+    made, data = predictor(seed=7), entries(2)
+    short = made.for_horizon(2)
+    past = torch.stack([torch.from_numpy(e["target"][-22:]) for e in data])
+    expected = DDPMGuidance(scale=1.0).sample(short.model, short.model.window(past), 3, seed=7)[..., 14:]
+    np.testing.assert_allclose(samples(short.predict(data)), expected, rtol=1e-6)
+    assert short.prediction_length == 2
+    assert short.model.backbone is made.model.backbone
+    assert made.for_horizon(4) is made
+    assert samples(made.for_horizon(8).predict(data)).shape == (2, 3, 8)
+    for wrong in (0, 9):
+        with pytest.raises(ValueError, match=rf"must lie in 1\.\.8, half the window, got {wrong}"):
+            made.for_horizon(wrong)
+    with pytest.raises(ValueError, match="must be 4, what this TSDiff-Cond was trained for, got 2"):
+        predictor(conditional=True).for_horizon(2)
+
+
+def test_what_ships_forecasts_a_daily_wave():
+    """Better than its mean; the model has seen no such series."""
+    made = TSDiffPredictor.shipped("hourly", device="cpu").for_horizon(24)
+    hours = np.arange(24 * 50)
+    target = (100 + 40 * np.sin(hours * 2 * np.pi / 24)).astype(np.float32)
+    (forecast,) = made.predict([{"start": "2021-03-01", "target": target[:-24]}], num_samples=8)
+    assert np.abs(np.median(forecast.samples, 0) - target[-24:]).mean() < 0.35 * np.abs(target - target.mean()).mean()
+    with pytest.raises(ValueError, match="name must be that of a model of time series, got 'photos', unconditional denoiser"):
+        TSDiffPredictor.shipped("photos")
+    with pytest.raises(ValueError, match="unknown model 'daily'"):
+        TSDiffPredictor.shipped("daily")
+
+
 @KINDS
 def test_neither_batches_nor_neighbours_change_a_forecast(conditional):
     data = entries(3)
