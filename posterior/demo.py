@@ -60,7 +60,7 @@ class Plan:
     scan_steps: int = 20
     scan_samples: int = 2
     slices: int = 4
-    paths: int = 100
+    paths: int = 50
 
     def __post_init__(self) -> None:
         if self.size % 4 or not 32 <= self.size <= LARGEST:

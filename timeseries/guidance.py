@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from timeseries.paths import PathWindow, input_gradients
 from timeseries.windows import Window
 
 __all__ = ["DDIMGuidance", "DDPMGuidance", "Energy", "Guidance", "QuantileEnergy", "SquareEnergy", "kept_steps"]
+
+Spacing = Literal["uniform", "quadratic", "early"]
 
 
 class Energy(Protocol):
@@ -163,12 +165,13 @@ class DDIMGuidance(Guidance):
     Attributes
     ----------
     skip: k; about T / k steps are kept, see :func:`kept_steps`.
-    spacing: ``"uniform"``, or ``"quadratic"``, which is dense at little noise.
+    spacing: ``"uniform"``, ``"quadratic"``, which is dense at little noise, or ``"early"``, dense at much noise, where the pull
+        is strongest and long steps overshoot.
     eta: 0 is deterministic, 1 draws as much noise as ancestral sampling.
     """
 
     skip: int = 1
-    spacing: Literal["uniform", "quadratic"] = "uniform"
+    spacing: Spacing = "uniform"
     eta: float = 0.0
 
     def __post_init__(self) -> None:
@@ -177,8 +180,8 @@ class DDIMGuidance(Guidance):
             raise ValueError(f"skip must be at least 1, got {self.skip}")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must lie in [0, 1], from deterministic to ancestral, got {self.eta}")
-        if self.spacing not in ("uniform", "quadratic"):
-            raise ValueError(f"spacing must be 'uniform' or 'quadratic', got {self.spacing!r}")
+        if self.spacing not in get_args(Spacing):
+            raise ValueError(f"spacing must be one of {', '.join(get_args(Spacing))}, got {self.spacing!r}")
 
     def step(self, model: TSDiff, x: Tensor, t: int, p: int, paths: PathWindow, z: Tensor) -> Tensor:
         """From x (P, L, C) at time t to p < t, -1 being clean; z is standard noise of its shape, without effect at eta 0."""
@@ -196,15 +199,17 @@ class DDIMGuidance(Guidance):
             return x
 
 
-def kept_steps(T: int, skip: int, spacing: Literal["uniform", "quadratic"] = "uniform") -> list[int]:
-    """The steps of a chain of T that are kept, increasing from 0.
+def kept_steps(T: int, skip: int, spacing: Spacing = "uniform") -> list[int]:
+    """The steps of a chain of T that are kept, increasing.
 
-    ``0, k, 2 k, ...`` below T, or ``floor(u^2)`` for ``floor(T / k)`` values u spread evenly from 0 to
-    ``sqrt(T (1 - k / T))``, each once. Raises ``ValueError`` unless ``1 <= skip <= T``.
+    ``0, k, 2 k, ...`` below T, or with ``"quadratic"`` ``floor(u^2)`` for ``floor(T / k)`` values u spread evenly from 0 to
+    ``sqrt(T (1 - k / T))``, each once, or with ``"early"`` the mirror image of these, ``T - 1 - floor(u^2)``. Raises
+    ``ValueError`` unless ``1 <= skip <= T``.
     """
     if not 1 <= skip <= T:
         raise ValueError(f"skip must lie in 1..{T}, got {skip}")
     if spacing == "uniform":
         return list(range(0, T, skip))
     roots = np.linspace(0, np.sqrt(T * (1 - skip / T)), T // skip)
-    return sorted({int(u) for u in roots**2})
+    quadratic = {int(u) for u in roots**2}
+    return sorted(quadratic if spacing == "quadratic" else {T - 1 - t for t in quadratic})

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -177,8 +177,8 @@ class TSDiffPredictor(Predictor):
         if not 1 <= prediction_length <= length // 2:
             raise ValueError(f"prediction_length must lie in 1..{length // 2}, half the window, got {prediction_length}")
         config = replace(self.config, prediction_length=prediction_length, context_length=length - prediction_length)
-        parts = {"schedule": self.model.schedule, "scaler": self.model.scaler, "embedder": self.model.embedder}
-        model = TSDiff(self.model.backbone, config.assembly, **parts)
+        own = self.model
+        model = TSDiff(own.backbone, config.assembly, schedule=own.schedule, scaler=own.scaler, embedder=own.embedder)
         options = {"num_samples": self.num_samples, "batch_size": self.batch_size, "seed": self.seed}
         return TSDiffPredictor(config, model, self.guidance, **options)
 
@@ -226,7 +226,8 @@ class TSDiffPredictor(Predictor):
         if described.get("class_path") != FRESH:
             raise ValueError(f"name must be that of a model of time series, got {name!r}, {registry.card(name).summary}")
         config = registry.build(described["init_args"]["config"])
-        return cls(config, registry.embedded(name).to(device_of(device)), DDIMGuidance(scale=config.guidance_scale, skip=5))
+        model = cast(TSDiff | TSDiffCond, registry.embedded(name).to(device_of(device)))
+        return cls(config, model, DDIMGuidance(scale=config.guidance_scale, skip=2, spacing="early"))
 
     @classmethod
     def from_checkpoint(

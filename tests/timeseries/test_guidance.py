@@ -310,6 +310,8 @@ def test_parameters_are_as_before_after_a_failure():
         (100, 10, "quadratic", [0, 1, 4, 10, 17, 27, 40, 54, 71, 90]),  # 90 (i / 9)^2
         (100, 100, "uniform", [0]),
         (100, 100, "quadratic", [0]),
+        (10, 2, "early", [1, 5, 7, 9]),
+        (100, 10, "early", [9, 28, 45, 59, 72, 82, 89, 95, 98, 99]),
     ],
 )
 def test_kept_steps(T, skip, spacing, kept):
