@@ -18,7 +18,7 @@ from posterior.outputs import check_output, compute_device
 from prior import registry
 from timeseries.columns import Columns
 from timeseries.frames import Forecaster
-from timeseries.frequencies import Frequency
+from timeseries.frequencies import Frequency, quiet_periods
 from timeseries.predictor import TSDiffPredictor
 from timeseries.scores import Scores
 
@@ -199,10 +199,12 @@ def _read(path: Path, columns: Columns) -> pd.DataFrame:
 
 
 def _loaded(model: Path, options: SeriesOptions, columns: Columns) -> Forecaster:
-    """The forecaster in the folder ``model``, or of the shipped model of that name."""
+    """The forecaster in the folder or training checkpoint ``model``, or of the shipped model of that name."""
     device = compute_device(options.device)
-    if not model.exists() and str(model) in registry.cards():
+    if options.model is None or (not model.exists() and str(model) in registry.cards()):
         forecaster = Forecaster(TSDiffPredictor.shipped(str(model), device=device), columns)
+    elif model.suffix == ".ckpt":
+        forecaster = Forecaster(TSDiffPredictor.from_checkpoint(model, device=device), columns)
     else:
         forecaster = Forecaster.load(model, columns=columns, device=device)
     predictor = forecaster.predictor
@@ -257,7 +259,8 @@ def _csv(table: pd.DataFrame) -> bytes:
 def _chart(series: Any, forecast: Any) -> Figure:
     from timeseries.plots import fan_chart
 
-    index = pd.period_range(series.grid.start, periods=len(series), freq=series.grid.start.freq)
+    with quiet_periods():
+        index = pd.period_range(series.grid.start, periods=len(series), freq=series.grid.start.freq)
     history = pd.Series(series.target, index=index)
     return fan_chart(history, forecast, title="" if series.item_id is None else str(series.item_id))
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Card", "build", "card", "cards", "embedded", "export", "load", "verify"]
 
+OPENED_BY = {"restore": "restore.ResShift.load", "timeseries": "timeseries.TSDiffPredictor.shipped"}
 WEIGHTS = Path(__file__).parent / "weights"
 BUILDABLE = ("prior.", "restore.", "medical.", "timeseries.")  # the packages a card may name classes of
 
@@ -127,7 +128,8 @@ def load(name: str, *, weights: str | Path | None = None) -> Denoiser:
         raise ValueError(f"unknown model {name!r}: known are {', '.join([*cards(), *adm, *ncsnpp])}")
     model = embedded(name, weights=weights)
     if not isinstance(model, Denoiser):
-        raise ValueError(f"{name} is a {card(name).summary}, and no prior: restore.ResShift.load opens it")
+        package = type(model).__module__.partition(".")[0]
+        raise ValueError(f"{name} is a {card(name).summary}, and no prior: {OPENED_BY[package]} opens it")
     return model
 
 
@@ -151,6 +153,7 @@ def _check_fit(what: str, wanted: dict[str, Any], found: dict[str, Any]) -> None
             raise ValueError(f"{what}: {key} has shape {tuple(found[key].shape)}, must be {tuple(value.shape)}")
 
 
+HALVED = 1_000_000  # parameters from which on files are float16: small ones need not be, and kernels of S4 suffer
 PARTS = ("denoiser.", "model.")  # of training modules that hold more than what ships
 
 
@@ -172,7 +175,9 @@ def read_state(path: Path, names: Iterable[str]) -> dict[str, Any]:
 
 
 def export(name: str, checkpoint: str | Path, *, to: str | Path | None = None) -> str:
-    """Write the averaged weights of a training checkpoint as float16 safetensors, atomically; returns the sha256.
+    """Write the averaged weights of a training checkpoint as safetensors, atomically; returns the sha256.
+
+    Those of a model of a million parameters or more are float16, others stay as they are.
 
     ``to`` defaults to the file of the card ``name``, whose hash must then be entered in ``registry.yaml``.
     """
@@ -181,7 +186,8 @@ def export(name: str, checkpoint: str | Path, *, to: str | Path | None = None) -
     entry = card(name)
     path = Path(to) if to is not None else entry.path
     found = sorted(read_state(Path(checkpoint), build(entry.denoiser).state_dict()).items())
-    state = {key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in found}
+    halved = entry.parameters >= HALVED
+    state = {key: (value.half() if halved and value.is_floating_point() else value).contiguous() for key, value in found}
     data = save(state)
     temporary = path.with_suffix(".tmp")
     temporary.write_bytes(data)

@@ -59,6 +59,9 @@ def backtest(
                 f"series {one.name}: needs {needed}, and has {len(one)} steps; test fewer windows, or leave it out"
             )
     cuts = [(one, len(one) - left * horizon) for left in range(windows, 0, -1) for one in series]
+    truth = np.stack([one.target[cut : cut + horizon] for one, cut in cuts])
+    if not np.nan_to_num(truth).any():
+        raise ValueError(f"series must have known values other than 0 in their last {windows * horizon} steps to be scored by")
     entries, drawn = [one.entry(cut) for one, cut in cuts], []
     for forecast in predictor.predict(entries, samples):
         drawn.append(forecast.samples)
@@ -66,7 +69,6 @@ def backtest(
             progress(len(drawn), len(cuts))
     history = [Series.of_entry(entry, config, number) for number, entry in enumerate(entries)]
     naive = seasonal_naive(predictor.window(history), config.frequency.season).double().cpu().numpy()
-    truth = np.stack([one.target[cut : cut + horizon] for one, cut in cuts])
     frame = forecast_table([(one, cut, paths) for (one, cut), paths in zip(cuts, drawn, strict=True)], levels, columns)
     position = list(frame.columns).index("mean")
     frame.insert(position, "window", np.repeat(np.arange(windows), len(series) * horizon))

@@ -16,6 +16,8 @@ from timeseries.grid import Grid
 
 __all__ = ["Columns", "FrameSeries", "times_of"]
 
+DAY_FIRST = r"\s*\d{1,2}[./-]\d{1,2}[./-]\d{4}\b"  # where no month comes first, which was tried before
+
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 LARGEST = float(np.finfo(np.float32).max)
@@ -99,15 +101,19 @@ class Columns:
         parts = self._wide(df) if self.target is None else self._long(df)
         return [self._one(item_id, rows, df, column, times, frequency) for item_id, rows, column in parts]
 
-    def framed(self, df: pd.DataFrame) -> pd.DataFrame:
-        """``df`` with its index as columns where the times are in it; raises as :meth:`series` for columns."""
+    def with_times(self, df: pd.DataFrame) -> pd.DataFrame:
+        """``df`` with its index as columns where the times are in it. Raises ``TypeError`` for what is no frame."""
         if not isinstance(df, pd.DataFrame):
             raise TypeError(f"df must be a pandas DataFrame, got {type(df).__name__}")
-        if self.time not in df.columns:
-            if self.time in df.index.names:
-                df = df.reset_index()
-            elif isinstance(df.index, pd.DatetimeIndex | pd.PeriodIndex):
-                df = df.rename_axis(self.time).reset_index()
+        if self.time in df.columns:
+            return df
+        if self.time in df.index.names:
+            return df.reset_index()
+        return df.rename_axis(self.time).reset_index() if isinstance(df.index, pd.DatetimeIndex | pd.PeriodIndex) else df
+
+    def framed(self, df: pd.DataFrame) -> pd.DataFrame:
+        """``df`` with its index as columns where the times are in it; raises as :meth:`series` for columns."""
+        df = self.with_times(df)
         wanted = [name for name in (self.time, self.id, self.target, *self.covariates) if name is not None]
         missing = [name for name in wanted if name not in df.columns]
         if missing:
@@ -183,10 +189,11 @@ def times_of(column: pd.Series, name: str) -> pd.DatetimeIndex:
     if pd.api.types.is_numeric_dtype(column.dtype):
         raise ValueError(f"{name} must hold dates, row 0 has the number {column.iloc[0]}; convert it by pandas.to_datetime")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of formats that differ from row to row, which is what the second reading is for
+        warnings.simplefilter("ignore")  # of formats that differ from row to row, which is what the later readings are for
         times = pd.to_datetime(column, errors="coerce")
         if times.isna().any():
-            times = pd.to_datetime(column, errors="coerce", format="mixed")
+            days = column.astype(str).str.match(DAY_FIRST).all()  # 31.12.2024: one format, not one for each row
+            times = pd.to_datetime(column, errors="coerce", **({"dayfirst": True} if days else {"format": "mixed"}))
         if times.isna().any() or times.dtype == object:
             times = pd.to_datetime(column, errors="coerce", format="mixed", utc=True)
     bad = np.flatnonzero(times.isna())

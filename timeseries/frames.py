@@ -259,10 +259,14 @@ class Forecaster:
             return df
         if not self.columns.covariates:
             raise ValueError("future holds covariates to come, but columns name none; leave it out")
-        df = self.columns.framed(df)
-        return pd.concat(
-            [df, future.reindex(columns=df.columns) if isinstance(future, pd.DataFrame) else future], ignore_index=True
-        )
+        df, future = self.columns.framed(df), self.columns.with_times(future)
+        named = [name for name in (self.columns.time, self.columns.id, *self.columns.covariates) if name is not None]
+        missing = [name for name in named if name not in future.columns]
+        if missing:
+            raise ValueError(
+                f"future: there is no column {missing[0]!r}; the columns are {', '.join(map(str, future.columns))}"
+            )
+        return pd.concat([df, future.reindex(columns=df.columns)], ignore_index=True)
 
 
 def _checked(levels: Sequence[float], least: int = 1) -> tuple[float, ...]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["Frequency", "age"]
+__all__ = ["Frequency", "age", "quiet_periods"]
 
 SPELLINGS: dict[tuple[str, str], tuple[str, ...]] = {
     # unit, current offset alias
@@ -136,7 +139,7 @@ class Frequency:
         unit, multiple = self.unit, self.multiple
         while unit in CARRY and multiple % CARRY[unit][0] == 0:
             multiple, unit = multiple // CARRY[unit][0], CARRY[unit][1]
-        return self if unit == self.unit else Frequency(unit, multiple)
+        return self if unit == self.unit else Frequency.parse(_spelt(multiple, unit, ""))
 
     @property
     def season(self) -> int:
@@ -228,3 +231,11 @@ _FEATURE_VALUES = {
 def _week(index: pd.PeriodIndex | pd.DatetimeIndex) -> np.ndarray:
     """ISO weeks, 1..53."""
     return np.asarray(index.week if isinstance(index, pd.PeriodIndex) else index.isocalendar().week)
+
+
+@contextmanager
+def quiet_periods() -> Iterator[None]:
+    """Within, pandas does not warn that periods of business days may be dropped one day; GluonTS data have them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*(BDay|PeriodDtype\[B\]).*", category=FutureWarning)
+        yield

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import tzinfo
 from functools import reduce
@@ -14,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from timeseries.frequencies import Frequency
+from timeseries.frequencies import Frequency, quiet_periods
 
 __all__ = ["Grid"]
 
@@ -60,7 +57,7 @@ class Grid:
         if frequency.unit == "B" and (wall.dayofweek >= 5).any():
             raise ValueError(f"{wall[wall.dayofweek >= 5][0]:%Y-%m-%d} is no business day; give freq 'D', or leave it out")
         unit = replace(frequency, multiple=1)
-        with _quiet():
+        with quiet_periods():
             ordinals = np.asarray(wall.to_period(unit.period).asi8)
         phases, counts = np.unique(ordinals % frequency.multiple, return_counts=True)
         phase = int(phases[counts.argmax()])
@@ -78,7 +75,7 @@ class Grid:
     @property
     def start(self) -> pd.Period:
         """The first period, as GluonTS has it."""
-        with _quiet():
+        with quiet_periods():
             return pd.Period(self._starts(np.zeros(1, np.int64))[0], freq=self.frequency.period)
 
     def times(self, first: int, length: int) -> pd.DatetimeIndex:
@@ -91,7 +88,7 @@ class Grid:
         return wall.tz_localize(self.zone, ambiguous=np.ones(length, bool), nonexistent="shift_forward")
 
     def _starts(self, steps: Numbers) -> pd.DatetimeIndex:
-        with _quiet():
+        with quiet_periods():
             ordinals = self.first + self.frequency.multiple * np.asarray(steps)
             return pd.PeriodIndex.from_ordinals(ordinals, freq=replace(self.frequency, multiple=1).period).to_timestamp()
 
@@ -123,11 +120,3 @@ def _disorder(steps: Numbers) -> int:
     """How many times share a step with another, and how many steps between the first and the last have none."""
     distinct = len(np.unique(steps))
     return int(len(steps) + steps.max() - steps.min() + 1 - 2 * distinct)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Within, pandas does not warn that periods of business days may be dropped one day; GluonTS data have them."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*(BDay|PeriodDtype\[B\]).*", category=FutureWarning)
-        yield

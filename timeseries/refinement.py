@@ -197,14 +197,14 @@ def seasonal_naive(window: Window, season: int) -> Tensor:
 def representative_step(model: TSDiff, window: Window, *, seed: int = 0, batch: int = 1024) -> int:
     """The time whose loss is nearest to the mean over all times: ``argmin_t (loss(t) - mean loss)^2``.
 
-    ``window`` holds training windows, published 1024 of them, in which all values are known. The noise is fresh at every
-    time; window i has seed ``seed + i``. ``batch`` windows at once.
+    ``window`` holds training windows, published 1024 of them; what is unknown in them does not count. The noise is fresh at
+    every time; window i has seed ``seed + i``. ``batch`` windows at once.
     """
     if not len(window):
         raise ValueError("window must hold at least one training window, got none")
     total = torch.zeros(model.schedule.T, dtype=torch.float64)
     for piece in PathWindow.pieces(window, 1, batch):
-        losses = model.losses(piece.window, MemberNoise(seed + piece.first, len(piece)))
+        losses = model.losses(piece.window, MemberNoise(seed + piece.first, len(piece)), piece.window.observed)
         total += len(piece) * losses.double().cpu()
     loss = total / len(window)
     return int((loss - loss.mean()).square().argmin())

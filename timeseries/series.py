@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from timeseries.configuration import TSDiffConfig
-from timeseries.frequencies import Frequency, age
+from timeseries.frequencies import Frequency, age, quiet_periods
 
 __all__ = ["Series", "period_of", "series_of"]
 
@@ -77,7 +75,7 @@ class Series:
     @property
     def end(self) -> pd.Period:
         """The period after the last value, where a forecast starts."""
-        with _quiet():
+        with quiet_periods():
             return self.start + len(self)
 
     def steps(self, config: TSDiffConfig, first: int, length: int) -> Array:
@@ -88,7 +86,7 @@ class Series:
         """
         parts = []
         if config.time_features:
-            with _quiet():
+            with quiet_periods():
                 index = pd.period_range(self.start + first, periods=length, freq=self.start.freq)
                 parts.append(config.frequency.features_of(index))
             before = min(max(-first, 0), length)
@@ -125,7 +123,7 @@ def period_of(start: Any, frequency: Frequency, name: str) -> pd.Period:
 
     Raises ``ValueError``, naming the series ``name``, for a period of another frequency and for what is no date.
     """
-    with _quiet():
+    with quiet_periods():
         if isinstance(start, pd.Period):
             if start.freq != pd.Period("2000-01-03", freq=frequency.period).freq:
                 raise ValueError(
@@ -137,14 +135,6 @@ def period_of(start: Any, frequency: Frequency, name: str) -> pd.Period:
             return pd.Period(pd.Timestamp(start).tz_localize(None), freq=frequency.period)
         except (TypeError, ValueError) as error:
             raise ValueError(f"series {name}: start must be a date or a pandas Period, got {start!r}") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Within, pandas does not warn that periods of business days may be dropped one day; GluonTS data have them."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*(BDay|PeriodDtype\[B\]).*", category=FutureWarning)
-        yield
 
 
 def _numbers(values: Any, name: str, field: str) -> NDArray[np.float64]:

@@ -93,6 +93,11 @@ class TSDiffModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config.as_dict()
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes over the settings of the checkpoint, the covariate statistics among them."""
+        if "config" in checkpoint:
+            self.config = TSDiffConfig.of_dict(checkpoint["config"])
+
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.Adam(self.parameters(), lr=self.lr)
         if self.final_lr is None:

@@ -10,6 +10,7 @@ from typing import Any
 from gluonts.model.predictor import Predictor
 
 from benchmarks.forecasts.sets import SeriesSet
+from timeseries.archive import device_of
 from timeseries.baselines import RidgeEstimator, SeasonalNaive
 from timeseries.downstream import DeepAR, DeepARForecaster, TransformerForecaster
 from timeseries.predictor import TSDiffPredictor
@@ -95,5 +96,5 @@ def downstreams(freq: str, epochs: int, batches: int, *, seed: int, accelerator:
     return {
         "ridge-linear": RidgeForecaster(),
         "DeepAR": DeepARForecaster(freq, accelerator=accelerator, **options),
-        "Transformer": TransformerForecaster(**options),
+        "Transformer": TransformerForecaster(device=str(device_of("cpu" if accelerator == "cpu" else "auto")), **options),
     }

@@ -44,7 +44,7 @@ class SeriesOptions:
     ] = None
     model: Annotated[
         Path | None,
-        typer.Option(help="Folder of a trained model, as --save writes it; default, for hours: hourly, which ships.",
+        typer.Option(help="Trained model: a folder of --save or a .ckpt; default, for hours: hourly, which ships.",
                      rich_help_panel=MODEL),
     ] = None  # fmt: skip
     epochs: Annotated[

@@ -97,6 +97,20 @@ def test_the_model_that_ships_is_the_default_for_hours(here):
     named = command("forecast data.csv --id unique_id --model hourly --horizon 6 --samples 3 -o named.csv --device cpu")
     assert named.exit_code == 0, named.output
     assert (here / "named.csv").read_text() == (here / "out.csv").read_text()
+    (here / "hourly").mkdir()  # is no model, and not asked for
+    again = command("forecast data.csv --id unique_id --freq 60min --horizon 6 --samples 3 -o again.csv --device cpu")
+    assert again.exit_code == 0, again.output
+    assert (here / "again.csv").read_text() == (here / "out.csv").read_text()
+
+
+def test_a_training_checkpoint_is_a_model(here, kept):
+    predictor = TSDiffPredictor.deserialize(kept, "cpu")
+    state = {f"model.{name}": value for name, value in predictor.model.state_dict().items()}
+    torch.save({"state_dict": state, "config": predictor.config.as_dict()}, here / "last.ckpt")
+    for model, out in (("last.ckpt", "a.csv"), ("model", "b.csv")):
+        result = command(f"forecast data.csv --id unique_id --model {model} --samples 3 -o {out} --device cpu")
+        assert result.exit_code == 0, result.output
+    assert (here / "a.csv").read_text() == (here / "b.csv").read_text()
 
 
 def test_impute(here):

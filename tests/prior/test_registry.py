@@ -21,7 +21,8 @@ def test_a_card_tells_the_truth(name):
     model = registry.embedded(name)
     assert sum(p.numel() for p in model.parameters()) == card.parameters <= 8_000_000
     assert card.mebibytes <= 16
-    assert all(t.dtype == torch.float16 for t in load_file(card.path).values() if t.is_floating_point())
+    dtype = torch.float16 if card.parameters >= registry.HALVED else torch.float32
+    assert all(t.dtype == dtype for t in load_file(card.path).values() if t.is_floating_point())
     for text in (card.summary, card.made_by, card.data, card.licence, card.compute):
         assert len(text) > 10
     assert card.figures
@@ -52,6 +53,10 @@ def test_any_size_runs():
 def test_a_restorer_is_no_prior():
     with pytest.raises(ValueError, match=r"photos-x4 is a restorer .* and no prior: restore.ResShift.load opens it"):
         prior.load("photos-x4")
+    with pytest.raises(
+        ValueError, match=r"hourly is a forecaster .* and no prior: timeseries.TSDiffPredictor.shipped opens it"
+    ):
+        prior.load("hourly")
 
 
 def test_unknown_name():

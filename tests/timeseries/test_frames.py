@@ -221,6 +221,25 @@ def test_known_futures_are_rows_without_a_target_or_a_frame_of_their_own():
     assert not np.allclose(made.predict(df.assign(heat=df.heat.where(df.y.notna(), 0.0)))["mean"], table["mean"])
 
 
+def test_a_future_is_read_like_the_past():
+    made = Forecaster(predictor(covariates=1, covariate_statistics=((30.0, 20.0),)), KNOWN)
+    df = with_future()
+    known, future = df.dropna(subset="y"), df[df.y.isna()].drop(columns="y")
+    table = made.predict(known, future=future)
+    pd.testing.assert_frame_equal(made.predict(known.set_index("ds"), future=future.set_index("ds")), table)
+    with pytest.raises(ValueError, match="future: there is no column 'heat'; the columns are unique_id, ds, heta"):
+        made.predict(known, future=future.rename(columns={"heat": "heta"}))
+    with pytest.raises(TypeError, match="must be a pandas DataFrame, got list"):
+        made.predict(known, future=[1.0])
+
+
+def test_days_before_months():
+    times = pd.date_range("2024-01-01", periods=60, freq="D")
+    made = Columns().series(pd.DataFrame({"ds": times.strftime("%d/%m/%Y"), "y": np.arange(60.0)}), Frequency.parse("D"))
+    assert str(made[0].grid.times(0, 1)[0]) == "2024-01-01 00:00:00"
+    np.testing.assert_array_equal(made[0].target, np.arange(60.0))
+
+
 def test_covariates_that_end_early_or_have_gaps():
     made = Forecaster(predictor(covariates=1), KNOWN)
     with pytest.raises(
@@ -340,6 +359,8 @@ def test_a_backtest_forecasts_each_window_from_what_was_before():
     assert result.naive.crps == pytest.approx(result.naive.nd)
     with pytest.raises(ValueError, match="series 'a': needs a value before its last 60 steps, 15 windows of 4"):
         made.backtest(df, 15)
+    with pytest.raises(ValueError, match="series must have known values other than 0 in their last 8 steps to be scored by"):
+        made.backtest(df.assign(y=df.y.where(df.ds < HOURS[52], 0.0)), 2)
 
 
 # --- training and files

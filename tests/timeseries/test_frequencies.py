@@ -97,6 +97,11 @@ def test_published_lags(text: str, lags: tuple[int, ...]) -> None:
     assert Frequency.parse(text).lags == lags
 
 
+@pytest.mark.parametrize(("text", "same"), [("60min", "h"), ("24H", "D"), ("120T", "2h"), ("3600s", "h"), ("h", "H")])
+def test_one_step_in_several_spellings(text: str, same: str) -> None:
+    assert Frequency.parse(text).reduced == Frequency.parse(same).reduced == Frequency.parse(same)
+
+
 @pytest.mark.parametrize("text", ["2h", "6h", "15min", "30T", "20min"])
 def test_lags_of_parts_of_a_day_are_the_hourly_ones_in_time(text: str) -> None:
     frequency = Frequency.parse(text)

@@ -175,6 +175,13 @@ def test_fitting_takes_over_scale_and_statistics(tmp_path):
     assert net.config.covariate_statistics == values.statistics != ()
 
 
+def test_a_checkpoint_brings_its_settings():
+    statistics = ((3.0, 2.0),)
+    net = module(covariates=1)
+    net.on_load_checkpoint({"config": config(covariates=1, covariate_statistics=statistics).as_dict()})
+    assert net.config.covariate_statistics == statistics
+
+
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
     def callbacks():
         return [EMAWeightAveraging(decay=0.5, use_buffers=False)]
@@ -269,6 +276,11 @@ TABLE = {  # freq, H, Lc, channels, input_skip, scale, test and validation windo
     "air_quality": ("h", 48, 312, 11, True, 1, 5, 1000),
     "taxi": ("h", 24, 336, 11, False, 2, 7, 1000),
     "exchange_cond": ("B", 30, 360, 13, True, 1, 5, 100),
+    "m4_hourly_cond": ("h", 48, 312, 1, False, 1, 1, 100),
+    "pjm_cond": ("h", 24, 336, 11, False, 1, 7, 100),
+    "etth1_cond": ("h", 24, 336, 11, False, 1, 7, 100),
+    "air_quality_cond": ("h", 48, 312, 11, True, 1, 5, 100),
+    "taxi_cond": ("h", 24, 336, 11, False, 1, 7, 100),
 }
 
 
