@@ -333,3 +333,13 @@ def test_released_state_dicts_are_read_with_their_settings(tmp_path):
 def test_the_module_of_a_checkpoint_is_its_model():
     module = TSDiffModule(config())
     assert list(module.model.state_dict()) == list(predictor().model.state_dict())
+
+
+@pytest.mark.slow
+def test_a_compiled_model_forecasts_the_same(tmp_path):
+    made, data = predictor(seed=3), entries(2)
+    expected = samples(made.predict(data))
+    np.testing.assert_allclose(samples(made.compile().predict(data)), expected, rtol=1e-4)
+    made.serialize(tmp_path / "model")
+    kept = samples(TSDiffPredictor.deserialize(tmp_path / "model", "cpu").predict(data))
+    np.testing.assert_array_equal(kept, expected)
