@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from prior import registry
 from prior.randomness import MemberNoise
+from timeseries.archive import load_weights
 from timeseries.batches import WindowBatch, generator_of, seed_of
 from timeseries.conditional import TSDiffCond
 from timeseries.configuration import TSDiffConfig
@@ -38,13 +41,16 @@ class TSDiffModule(LightningModule):
     config: of the model.
     lr: learning rate.
     final_lr: what it falls to along a cosine by the end of the trainer's epochs, for short runs; None keeps it constant.
+    weights: file of a shipped or exported model, or checkpoint, from which training starts, for windows of the same length.
 
     Attributes
     ----------
     model: the :class:`~timeseries.diffusion.TSDiff` or :class:`~timeseries.conditional.TSDiffCond`.
     """
 
-    def __init__(self, config: TSDiffConfig, lr: float = 1e-3, final_lr: float | None = None) -> None:
+    def __init__(
+        self, config: TSDiffConfig, lr: float = 1e-3, final_lr: float | None = None, weights: str | None = None
+    ) -> None:
         super().__init__()
         if not 0 < lr < float("inf"):
             raise ValueError(f"lr must be positive and finite, got {lr}")
@@ -52,6 +58,9 @@ class TSDiffModule(LightningModule):
             raise ValueError(f"final_lr must lie in 0..lr = {lr} or be None, got {final_lr}")
         self.config, self.lr, self.final_lr = config, lr, final_lr
         self.model = config.model()
+        if weights is not None:
+            path = Path(weights)
+            load_weights(self.model, registry.read_state(path, self.model.state_dict()), path)
 
     def setup(self, stage: str) -> None:
         data = getattr(self.trainer, "datamodule", None)

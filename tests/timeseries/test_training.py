@@ -9,6 +9,7 @@ import torch
 import yaml
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from safetensors.torch import save_file
 from torch import nn
 
 from posterior.training import run
@@ -173,6 +174,21 @@ def test_fitting_takes_over_scale_and_statistics(tmp_path):
     trainer(tmp_path, max_steps=1, callbacks=[EMAWeightAveraging(use_buffers=False)]).fit(net, values)
     assert float(net.model.scaler.default_scale) == pytest.approx(values.scale)
     assert net.config.covariate_statistics == values.statistics != ()
+
+
+def test_training_goes_on_from_weights(tmp_path):
+    first = module()
+    torch.save({"state_dict": first.state_dict()}, tmp_path / "a.ckpt")
+    save_file(first.model.state_dict(), tmp_path / "a.safetensors")
+    for name in ("a.ckpt", "a.safetensors"):
+        torch.manual_seed(1)
+        again = TSDiffModule(config(), weights=str(tmp_path / name))
+        for key, value in first.state_dict().items():
+            assert torch.equal(again.state_dict()[key], value), key
+    with pytest.raises(ValueError, match=r"a\.ckpt does not hold the weights of the configured TSDiff"):
+        TSDiffModule(config(lags=(2,)), weights=str(tmp_path / "a.ckpt"))
+    with pytest.raises(FileNotFoundError, match="no file"):
+        TSDiffModule(config(), weights=str(tmp_path / "b.ckpt"))
 
 
 def test_a_checkpoint_brings_its_settings():
