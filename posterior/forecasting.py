@@ -5,18 +5,19 @@ from __future__ import annotations
 import io
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from posterior.commands.forecast_options import SeriesOptions
 from posterior.images import write_atomically
 from posterior.outputs import check_output, compute_device
 from prior import registry
-from timeseries.columns import Columns
+from timeseries.columns import Columns, FrameSeries
 from timeseries.frames import Forecaster
 from timeseries.frequencies import Frequency, quiet_periods
 from timeseries.predictor import TSDiffPredictor
@@ -63,28 +64,35 @@ def forecast(
     levels, work = _levels(quantiles), _Work(options, {out: (".csv",), plot: PLOTS})
     df, forecaster = work.begin(data, progress)
     series = forecaster.columns.series(df, forecaster.predictor.config.frequency)
-    names = [str(one.item_id) for one in series]
-    if plot_id is not None and plot_id not in names:
-        raise ValueError(f"--plot-id {plot_id}: there is no such series; the first of {len(names)} is {names[0]}")
+    number = _number(series, plot_id)
     forecasts = forecaster.forecasts(df, progress=progress)
-    files = []
-    if plot is not None:
-        number = 0 if plot_id is None else names.index(plot_id)
-        files.append((plot, _drawn(_chart(series[number], forecasts[number]), plot)))
+    files = [] if plot is None else [(plot, _drawn(_chart(series[number], forecasts[number]), plot))]
     table = forecaster.table(forecasts, df, levels=levels)
     return work.end([*files, (out, _csv(table))], output=out, plot=plot, series=len(series), rows=len(table))
 
 
-def impute(data: Path, out: Path, quantiles: str, options: SeriesOptions, *, progress: Progress | None = None) -> Report:
-    """Fill the gaps of the series of ``data`` into ``out``."""
-    levels, work = _levels(quantiles) if quantiles else (), _Work(options, {out: (".csv",)})
+def impute(
+    data: Path,
+    out: Path,
+    quantiles: str,
+    options: SeriesOptions,
+    *,
+    plot: Path | None = None,
+    plot_id: str | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Fill the gaps of the series of ``data`` into ``out``, and draw the longest of one of them."""
+    levels, work = _levels(quantiles) if quantiles else (), _Work(options, {out: (".csv",), plot: PLOTS})
     if levels and options.wide:
         raise ValueError("--quantiles is for long files; the filled file of --wide has its columns")
     df, forecaster = work.begin(data, progress)
-    filled = forecaster.impute(df, levels=levels, progress=progress)
     columns = forecaster.columns
+    number = _number(columns.series(df, forecaster.predictor.config.frequency), plot_id)
+    made = forecaster.imputations(df, progress=progress)
+    filled = forecaster.filled(made, levels=levels)
+    files = [] if plot is None else [(plot, _drawn(_gap_chart(*made[number], forecaster.predictor.prediction_length), plot))]
     count = len(filled.columns) - 1 if columns.target is None else (1 if columns.id is None else filled[columns.id].nunique())
-    return work.end([(out, _csv(filled))], output=out, series=count, rows=len(filled))
+    return work.end([*files, (out, _csv(filled))], output=out, plot=plot, series=count, rows=len(filled))
 
 
 def backtest(
@@ -94,15 +102,27 @@ def backtest(
     windows: int,
     options: SeriesOptions,
     *,
+    plot: Path | None = None,
+    plot_id: str | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Forecast the last ``windows`` horizons of the series of ``data``; a model trained here has not seen them."""
-    levels, work = _levels(quantiles), _Work(options, {out: (".csv",)})
+    """Forecast the last ``windows`` horizons of the series of ``data``; a model trained here has not seen them.
+
+    Drawn is the last window of one series.
+    """
+    levels, work = _levels(quantiles), _Work(options, {out: (".csv",), plot: PLOTS})
     df, forecaster = work.begin(data, progress, held_out=windows)
+    series, horizon = (
+        forecaster.columns.series(df, forecaster.predictor.config.frequency),
+        forecaster.predictor.prediction_length,
+    )
+    number = _number(series, plot_id)
     found = forecaster.backtest(df, windows, levels=levels, progress=progress)
     count = len(found.frame) // (windows * forecaster.predictor.prediction_length)
     files = [] if out is None else [(out, _csv(found.frame))]
-    return work.end(files, output=out, series=count, rows=len(found.frame), scores=found.scores, naive=found.naive)
+    if plot is not None:
+        files.append((plot, _drawn(_chart(series[number], found.forecasts[number], known=horizon), plot)))
+    return work.end(files, output=out, plot=plot, series=count, rows=len(found.frame), scores=found.scores, naive=found.naive)
 
 
 class _Work:
@@ -256,13 +276,41 @@ def _csv(table: pd.DataFrame) -> bytes:
     return table.to_csv(index=False).encode()
 
 
-def _chart(series: Any, forecast: Any) -> Figure:
+def _number(series: Sequence[FrameSeries], name: str | None) -> int:
+    """The place of the series called ``name``, the first without; raises ``ValueError`` where there is none."""
+    names = [str(one.item_id) for one in series]
+    if name is not None and name not in names:
+        raise ValueError(f"--plot-id {name}: there is no such series; the first of {len(names)} is {names[0]}")
+    return 0 if name is None else names.index(name)
+
+
+def _chart(series: FrameSeries, forecast: Any, *, known: int = 0) -> Figure:
+    """The forecast after the series, or of its last ``known`` steps, the truth beside it."""
     from timeseries.plots import fan_chart
 
+    whole, cut = _dated(series), len(series) - known
+    return fan_chart(whole[:cut], forecast, whole[cut:] if known else None, title=_title(series))
+
+
+def _gap_chart(series: FrameSeries, paths: Any, horizon: int) -> Figure:
+    """What the longest gap is filled with, and two horizons on each side."""
+    from timeseries.plots import imputation_chart
+
+    gaps = np.isnan(series.target)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], gaps, [0]])))
+    first, end = max(edges.reshape(-1, 2), key=lambda gap: gap[1] - gap[0], default=(len(series), len(series)))
+    shown = slice(max(first - 2 * horizon, 0), end + 2 * horizon)
+    return imputation_chart(_dated(series)[shown], paths[:, shown], title=_title(series))
+
+
+def _dated(series: FrameSeries) -> pd.Series:
     with quiet_periods():
         index = pd.period_range(series.grid.start, periods=len(series), freq=series.grid.start.freq)
-    history = pd.Series(series.target, index=index)
-    return fan_chart(history, forecast, title="" if series.item_id is None else str(series.item_id))
+    return pd.Series(series.target, index=index)
+
+
+def _title(series: FrameSeries) -> str:
+    return "" if series.item_id is None else str(series.item_id)
 
 
 def _drawn(figure: Figure, path: Path) -> bytes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from gluonts.model.forecast import SampleForecast
 
 from timeseries.columns import Columns, FrameSeries
 from timeseries.predictor import TSDiffPredictor
@@ -28,11 +29,13 @@ class Backtest:
         frames; NaN where it is missing.
     scores: of all windows of all series together.
     naive: those of repeating the last season, which a model must beat to be of use.
+    forecasts: of the last window, one a series in their order.
     """
 
     frame: pd.DataFrame
     scores: Scores
     naive: Scores
+    forecasts: tuple[SampleForecast, ...]
 
 
 def backtest(
@@ -62,15 +65,17 @@ def backtest(
     truth = np.stack([one.target[cut : cut + horizon] for one, cut in cuts])
     if not np.nan_to_num(truth).any():
         raise ValueError(f"series must have known values other than 0 in their last {windows * horizon} steps to be scored by")
-    entries, drawn = [one.entry(cut) for one, cut in cuts], []
+    entries, forecasts = [one.entry(cut) for one, cut in cuts], []
     for forecast in predictor.predict(entries, samples):
-        drawn.append(forecast.samples)
+        forecasts.append(forecast)
         if progress is not None:
-            progress(len(drawn), len(cuts))
+            progress(len(forecasts), len(cuts))
+    drawn = [forecast.samples for forecast in forecasts]
     history = [Series.of_entry(entry, config, number) for number, entry in enumerate(entries)]
     naive = seasonal_naive(predictor.window(history), config.frequency.season).double().cpu().numpy()
     frame = forecast_table([(one, cut, paths) for (one, cut), paths in zip(cuts, drawn, strict=True)], levels, columns)
     position = list(frame.columns).index("mean")
     frame.insert(position, "window", np.repeat(np.arange(windows), len(series) * horizon))
     frame.insert(position + 1, columns.target or "y", truth.ravel())
-    return Backtest(frame=frame, scores=Scores.of(np.stack(drawn), truth), naive=Scores.of(naive, truth))
+    scores, last = Scores.of(np.stack(drawn), truth), tuple(forecasts[-len(series) :])
+    return Backtest(frame=frame, scores=scores, naive=Scores.of(naive, truth), forecasts=last)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from gluonts.model.forecast import SampleForecast
+from numpy.typing import NDArray
 
 from timeseries.backtests import Backtest, backtest
 from timeseries.columns import Columns, FrameSeries
@@ -155,9 +156,12 @@ class Forecaster:
         values stay as they are. Rows after the last one are no gaps. Raises besides ``TypeError`` for a conditional model, and
         ``ValueError`` for levels with a wide frame.
         """
-        levels = _checked(levels, least=0)
-        if levels and self.columns.target is None:
-            raise ValueError("levels are for long frames; without them the filled frame is wide as well")
+        return self.filled(self.imputations(df, samples=samples, progress=progress), levels=levels)
+
+    def imputations(
+        self, df: pd.DataFrame, *, samples: int | None = None, progress: Progress | None = None
+    ) -> list[tuple[FrameSeries, NDArray[np.float32]]]:
+        """Each series of ``df`` on its regular grid, and ``samples`` paths (S, n) of it without gaps; raises as :meth:`impute`."""
         paths = self.predictor.num_samples if samples is None else samples
         if paths < 1:
             raise ValueError(f"samples must be at least 1, got {paths}")
@@ -166,7 +170,16 @@ class Forecaster:
             made.append((one, fill(self.predictor, entry, paths, number=number)))
             if progress is not None:
                 progress(number + 1, len(found))
-        return wide_table(made, self.columns) if self.columns.target is None else filled_table(made, levels, self.columns)
+        return made
+
+    def filled(self, made: Sequence[tuple[FrameSeries, NDArray[np.float32]]], *, levels: Sequence[float] = ()) -> pd.DataFrame:
+        """The frame that :meth:`impute` returns, of its :meth:`imputations`."""
+        levels = _checked(levels, least=0)
+        if self.columns.target is not None:
+            return filled_table(made, levels, self.columns)
+        if levels:
+            raise ValueError("levels are for long frames; without them the filled frame is wide as well")
+        return wide_table(made, self.columns)
 
     def refine(
         self,

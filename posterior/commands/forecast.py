@@ -21,6 +21,9 @@ Data = Annotated[Path, typer.Argument(metavar="DATA", help="CSV file with a row 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="CSV file to write.")]
 Levels = Annotated[str, typer.Option(metavar="Q,Q", help="Quantiles to write, between 0 and 1.")]
 
+Plot = Annotated[Path | None, typer.Option(help="Chart of one series to write: .png, .svg or .pdf.")]
+PlotId = Annotated[str | None, typer.Option(help="The series that is drawn; default: the first.")]
+
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
@@ -33,8 +36,8 @@ def forecast(
     *,
     out: Out,
     quantiles: Levels = "0.1,0.5,0.9",
-    plot: Annotated[Path | None, typer.Option(help="Fan chart to write: .png, .svg or .pdf.")] = None,
-    plot_id: Annotated[str | None, typer.Option(help="The series that is drawn; default: the first.")] = None,
+    plot: Plot = None,
+    plot_id: PlotId = None,
     options: SeriesOptions,
 ) -> None:
     """Forecast time series: mean and quantiles of the steps that follow each."""
@@ -47,14 +50,22 @@ def forecast(
     _tell("forecast", report, options)
 
 
-def impute(data: Data, *, out: Out, quantiles: Levels = "", options: SeriesOptions) -> None:
+def impute(
+    data: Data,
+    *,
+    out: Out,
+    quantiles: Levels = "",
+    plot: Plot = None,
+    plot_id: PlotId = None,
+    options: SeriesOptions,
+) -> None:
     """Fill the gaps of time series; known values stay as they are."""
     _quiet()
     from posterior import forecasting
     from posterior.progress import Meter
 
     with Meter("impute") as meter:
-        report = forecasting.impute(data, out, quantiles, options, progress=meter)
+        report = forecasting.impute(data, out, quantiles, options, plot=plot, plot_id=plot_id, progress=meter)
     _tell("impute", report, options)
 
 
@@ -64,6 +75,8 @@ def backtest(
     windows: Annotated[int, typer.Option(min=1, help="Horizons at the end of each series, kept from training.")] = 1,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="OUT", help="CSV file for the forecasts.")] = None,
     quantiles: Levels = "0.1,0.5,0.9",
+    plot: Plot = None,
+    plot_id: PlotId = None,
     options: SeriesOptions,
 ) -> None:
     """Forecast the end of time series, which is known, and score it against repeating the last season."""
@@ -72,7 +85,7 @@ def backtest(
     from posterior.progress import Meter
 
     with Meter("backtest") as meter:
-        report = forecasting.backtest(data, out, quantiles, windows, options, progress=meter)
+        report = forecasting.backtest(data, out, quantiles, windows, options, plot=plot, plot_id=plot_id, progress=meter)
     _tell("backtest", report, options)
 
 

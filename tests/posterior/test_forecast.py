@@ -114,7 +114,8 @@ def test_a_training_checkpoint_is_a_model(here, kept):
 
 
 def test_impute(here):
-    result = command("impute gaps.csv --id unique_id --model model --samples 5 -o filled.csv --json")
+    result = command("impute gaps.csv --id unique_id --model model --samples 5 -o filled.csv --plot gap.png --plot-id b --json")
+    assert (here / "gap.png").read_bytes().startswith(b"\x89PNG")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert (report["command"], report["output"], report["series"], report["rows"]) == ("impute", "filled.csv", 2, 120)
@@ -125,8 +126,9 @@ def test_impute(here):
 
 
 def test_backtest(here):
-    result = command("backtest data.csv --id unique_id --model model --samples 5 --windows 2 --json -o tested.csv")
+    result = command("backtest data.csv --id unique_id --model model --samples 5 --windows 2 --json -o tested.csv --plot fan.svg")
     assert result.exit_code == 0, result.output
+    assert (here / "fan.svg").read_text().count("truth") >= 1
     report, table = json.loads(result.stdout), pd.read_csv("tested.csv")
     assert len(table) == report["rows"] == 2 * 2 * 4
     assert report["naive"]["crps"] == pytest.approx(report["naive"]["nd"])
@@ -177,6 +179,9 @@ def test_train_then_forecast_and_keep_the_model(here, monkeypatch):
         ("forecast data.csv --model model -o x.csv --plot x.bmp", "the suffix must be .png or .svg or .pdf"),
         ("forecast data.csv --model model -o x.csv", "row 60 repeats the time 2020-01-01 00:00:00 of row 0; name the column"),
         ("forecast data.csv --id unique_id --model model -o x.csv --plot x.png --plot-id c", "there is no such series"),
+        ("impute gaps.csv --id unique_id --model model -o x.csv --plot x.png --plot-id c", "there is no such series"),
+        ("backtest data.csv --id unique_id --model model --plot x.png --plot-id c", "there is no such series"),
+        ("backtest data.csv --id unique_id --model model --plot x.gif", "the suffix must be .png or .svg or .pdf"),
         ("forecast data.csv --id name --model model -o x.csv", "there is no column 'name'; the columns are unique_id, ds, y"),
         ("forecast data.csv --id unique_id --target z --model model -o x.csv", "there is no column 'z'"),
         ("forecast data.csv --id unique_id --wide --model model -o x.csv", "--wide takes every column"),
