@@ -26,6 +26,7 @@ RESTORE = ["restore", "restore.resshift", "restore.degradations"]
         "inverse.samplers",
         *MEDICAL,
         *RESTORE,
+        "timeseries",
         "posterior",
     ],
 )
@@ -36,8 +37,15 @@ def test_import_is_lazy(package):
     assert done.stdout == "[]\n"
 
 
-@pytest.mark.parametrize("package", [*CORE, *MEDICAL, *RESTORE[1:]])
+@pytest.mark.parametrize("package", [*CORE, *MEDICAL, *RESTORE[1:], "timeseries"])
 def test_every_public_name_resolves(package):
     code = f"import {package} as p; print(all(getattr(p, name) is not None for name in p.__all__), len(p.__all__) > 3)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "True True\n"
+
+
+def test_forecasts_of_a_trained_model_need_no_lightning():
+    """It takes longer to import than a forecast to make."""
+    code = "import sys, posterior.forecasting; print([m for m in ('lightning', 'torch._dynamo') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

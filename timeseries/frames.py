@@ -7,23 +7,26 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
+from gluonts.model.estimator import Estimator
 from gluonts.model.forecast import SampleForecast
 from numpy.typing import NDArray
 
 from timeseries.backtests import Backtest, backtest
 from timeseries.columns import Columns, FrameSeries
 from timeseries.conditional import TSDiffCond
-from timeseries.estimator import TSDiffEstimator
 from timeseries.imputation import fill
 from timeseries.predictor import TSDiffPredictor
 from timeseries.refinement import Refiner
 from timeseries.series import Series, series_of
 from timeseries.tables import NAME, base_paths, filled_table, forecast_table, wide_table
+
+if TYPE_CHECKING:
+    from timeseries.estimator import TSDiffEstimator
 
 __all__ = ["Forecaster"]
 
@@ -53,7 +56,7 @@ class Forecaster:
 
     def __init__(self, model: TSDiffEstimator | TSDiffPredictor, columns: Columns | None = None) -> None:
         self.columns = columns or Columns()
-        self._estimator = model if isinstance(model, TSDiffEstimator) else None
+        self._estimator = model if isinstance(model, Estimator) else None
         self._predictor = model if isinstance(model, TSDiffPredictor) else None
         if self._estimator is None and self._predictor is None:
             raise TypeError(f"model must be a TSDiffEstimator or a TSDiffPredictor, got {type(model).__name__}")

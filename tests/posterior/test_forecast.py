@@ -126,7 +126,9 @@ def test_impute(here):
 
 
 def test_backtest(here):
-    result = command("backtest data.csv --id unique_id --model model --samples 5 --windows 2 --json -o tested.csv --plot fan.svg")
+    result = command(
+        "backtest data.csv --id unique_id --model model --samples 5 --windows 2 --json -o tested.csv --plot fan.svg"
+    )
     assert result.exit_code == 0, result.output
     assert (here / "fan.svg").read_text().count("truth") >= 1
     report, table = json.loads(result.stdout), pd.read_csv("tested.csv")
