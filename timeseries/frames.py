@@ -164,7 +164,7 @@ class Forecaster:
     def imputations(
         self, df: pd.DataFrame, *, samples: int | None = None, progress: Progress | None = None
     ) -> list[tuple[FrameSeries, NDArray[np.float32]]]:
-        """Each series of ``df`` on its regular grid, and ``samples`` paths (S, n) without its gaps; raises as :meth:`impute`."""
+        """Each series of ``df`` on its regular grid, and ``samples`` paths (S, n) without gaps. Raises as :meth:`impute`."""
         paths = self.predictor.num_samples if samples is None else samples
         if paths < 1:
             raise ValueError(f"samples must be at least 1, got {paths}")
