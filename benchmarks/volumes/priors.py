@@ -27,6 +27,6 @@ def load_prior(name: str, weights: Path | None = None) -> Denoiser:
         raise ValueError(f"{name} does not ship with this version: give --weights, a file of its recipe's training")
     recipe = yaml.safe_load(resources.files("medical").joinpath("configs", RECIPES[name]).read_text(encoding="utf-8"))
     model = registry.build(recipe["model"]["init_args"]["denoiser"])
-    state = registry.read_state(weights)
+    state = registry.read_state(weights, model.state_dict())
     model.load_state_dict({key: value.float() for key, value in state.items()})
     return model.eval().requires_grad_(False)

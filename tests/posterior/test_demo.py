@@ -182,7 +182,7 @@ def test_the_forecast(made):
     repeated = np.tile(temperature[-72:-48], 2)
     naive = forecast.baseline_scores["Seasonal naive"]
     error = np.abs(repeated - temperature[-48:]).sum() / temperature[-48:].sum()
-    assert naive.crps == naive.nd == pytest.approx(error, rel=1e-5)
+    assert (naive.crps, naive.nd) == (pytest.approx(error, rel=1e-5), pytest.approx(error, rel=1e-5))
     page = result.report.read_text(encoding="utf-8")
     assert f"<b>{100 * forecast.coverage:.0f} %</b>. This spread is not calibrated: neither band" in page
     assert "Last comes a time series" in page
