@@ -86,13 +86,11 @@ def impute(
     if levels and options.wide:
         raise ValueError("--quantiles is for long files; the filled file of --wide has its columns")
     df, forecaster = work.begin(data, progress)
-    columns = forecaster.columns
-    number = _number(columns.series(df, forecaster.predictor.config.frequency), plot_id)
+    number = _number(forecaster.columns.series(df, forecaster.predictor.config.frequency), plot_id)
     made = forecaster.imputations(df, progress=progress)
     filled = forecaster.filled(made, levels=levels)
     files = [] if plot is None else [(plot, _drawn(_gap_chart(*made[number], forecaster.predictor.prediction_length), plot))]
-    count = len(filled.columns) - 1 if columns.target is None else (1 if columns.id is None else filled[columns.id].nunique())
-    return work.end([*files, (out, _csv(filled))], output=out, plot=plot, series=count, rows=len(filled))
+    return work.end([*files, (out, _csv(filled))], output=out, plot=plot, series=len(made), rows=len(filled))
 
 
 def backtest(
@@ -112,17 +110,17 @@ def backtest(
     """
     levels, work = _levels(quantiles), _Work(options, {out: (".csv",), plot: PLOTS})
     df, forecaster = work.begin(data, progress, held_out=windows)
-    series, horizon = (
-        forecaster.columns.series(df, forecaster.predictor.config.frequency),
+    horizon, series = (
         forecaster.predictor.prediction_length,
+        forecaster.columns.series(df, forecaster.predictor.config.frequency),
     )
     number = _number(series, plot_id)
     found = forecaster.backtest(df, windows, levels=levels, progress=progress)
-    count = len(found.frame) // (windows * forecaster.predictor.prediction_length)
     files = [] if out is None else [(out, _csv(found.frame))]
     if plot is not None:
         files.append((plot, _drawn(_chart(series[number], found.forecasts[number], known=horizon), plot)))
-    return work.end(files, output=out, plot=plot, series=count, rows=len(found.frame), scores=found.scores, naive=found.naive)
+    scores = {"scores": found.scores, "naive": found.naive}
+    return work.end(files, output=out, plot=plot, series=len(series), rows=len(found.frame), **scores)
 
 
 class _Work:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler
 
 from timeseries.configuration import TSDiffConfig
 from timeseries.missing import MissingScenario
 from timeseries.series import Series
 
-__all__ = ["BatchNumbers", "NumberedLoader", "WindowBatch", "cut_windows", "generator_of", "seed_of"]
+__all__ = ["WindowBatch", "cut_windows", "generator_of", "seed_of"]
 
 
 class WindowBatch(NamedTuple):
@@ -75,36 +74,3 @@ def seed_of(*key: int | str) -> int:
 def generator_of(*key: int | str) -> torch.Generator:
     """A generator on the CPU with the seed of ``key``."""
     return torch.Generator().manual_seed(seed_of(*key))
-
-
-class BatchNumbers(DistributedSampler[int]):
-    """The numbers of the next ``length`` batches, the first being the one after all that were trained on.
-
-    It is a distributed sampler so that Lightning keeps it: each process counts alike, and draws by its rank.
-
-    Parameters
-    ----------
-    length: batches an epoch.
-    done: tells how many batches were trained on, whenever an epoch begins.
-    """
-
-    def __init__(self, length: int, done: Callable[[], int]) -> None:
-        super().__init__(range(length), num_replicas=1, rank=0, shuffle=False)  # type: ignore[arg-type]
-        self.length, self.done = length, done
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[int]:
-        first = self.done()
-        yield from range(first, first + self.length)
-
-
-class NumberedLoader(DataLoader[Any]):
-    """A loader of whole batches by number. Its state is the trainer's count of steps, so it keeps none of its own."""
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to do."""

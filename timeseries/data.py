@@ -12,7 +12,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from timeseries.batches import BatchNumbers, NumberedLoader, WindowBatch, cut_windows, generator_of, seed_of
+from prior.numbered import BatchNumbers, NumberedLoader
+from timeseries.batches import WindowBatch, cut_windows, generator_of, seed_of
 from timeseries.configuration import TSDiffConfig
 from timeseries.files import read_entries
 from timeseries.missing import MissingScenario

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated
 
 import typer
 
 from posterior.commands.options import Device
+from posterior.commands.unfolding import unfolded
 
 __all__ = ["SeriesOptions", "with_options"]
 
@@ -75,24 +74,4 @@ class SeriesOptions:
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """``command(..., options=SeriesOptions)`` as a function that takes the options one by one."""
-    own = _parameters(command)
-    del own["options"]
-    shared = _parameters(SeriesOptions)
-
-    @functools.wraps(command)
-    def unfolded(**given: Any) -> None:
-        options = SeriesOptions(**{name: given.pop(name) for name in shared})
-        command(**given, options=options)
-
-    parameters = [*own.values(), *shared.values()]
-    unfolded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    unfolded.__annotations__ = {p.name: p.annotation for p in parameters}
-    return unfolded
-
-
-def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    hints = get_type_hints(function, include_extras=True)
-    return {
-        name: p.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, p in inspect.signature(function).parameters.items()
-    }
+    return unfolded(command, "options", SeriesOptions)

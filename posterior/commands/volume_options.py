@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated
 
 import typer
 
 from posterior.commands.options import Mask
+from posterior.commands.unfolding import unfolded
 
 __all__ = ["Modality", "VolumeOptions", "with_options"]
 
@@ -109,24 +108,4 @@ class VolumeOptions:
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """``command(..., volume=VolumeOptions)`` as a function that takes the options one by one."""
-    own = _parameters(command)
-    del own["volume"]
-    shared = _parameters(VolumeOptions)
-
-    @functools.wraps(command)
-    def unfolded(**given: Any) -> None:
-        volume = VolumeOptions(**{name: given.pop(name) for name in shared})
-        command(**given, volume=volume)
-
-    parameters = [*own.values(), *shared.values()]
-    unfolded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    unfolded.__annotations__ = {p.name: p.annotation for p in parameters}
-    return unfolded
-
-
-def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    hints = get_type_hints(function, include_extras=True)
-    return {
-        name: p.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, p in inspect.signature(function).parameters.items()
-    }
+    return unfolded(command, "volume", VolumeOptions)

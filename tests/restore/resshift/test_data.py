@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from prior.numbered import BatchNumbers
 from restore.degradations import LAMA, SecondOrder, area_resize, eightfold, matlab_bicubic, to_8_bits
 from restore.degradations.draws import choose
 from restore.resshift import Bicubic, Crop, DegradedDataModule, Faces, Holes, Mixture, PairedDataModule, Realistic
-from restore.resshift.batches import BatchNumbers, generator_of, seed_of
+from restore.resshift.batches import generator_of, seed_of
 from restore.resshift.data import image_of, sources_of, turned
 
 
