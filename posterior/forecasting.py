@@ -257,6 +257,8 @@ def _estimator(options: SeriesOptions, covariates: int, progress: Progress | Non
 def _set(predictor: TSDiffPredictor, options: SeriesOptions) -> None:
     predictor.num_samples, predictor.seed = options.samples, options.seed
     if options.guidance is not None:
+        if predictor.config.conditional:
+            raise ValueError("--guidance is for unconditional models; the model is TSDiff-Cond, which is not guided")
         predictor.guidance = replace(predictor.guidance, scale=options.guidance)
 
 

@@ -134,7 +134,7 @@ def test_every_study_is_written_and_kept(folder, weights, capsys, monkeypatch):
     models = ["--weights", f"tiny={weights}", f"tiny:again={weights}"]
     studied = ["--missing", "--refine", "--lps", "--plots", str(plots), "--only", "naive", "ridge", "^TSDiff$"]
     command.main([*common, "--sets", "tiny", *models, *studied])
-    rows = {(r["study"], r["method"]): r for r in json.loads(file.read_text())["rows"]}
+    rows = {(r["study"], r["method"]): r for r in json.loads(file.read_text())}
     expected = {("forecast", name) for name in ("seasonal naive", "ridge-linear", "TSDiff")}
     expected |= {(f"missing {kind}", name) for kind in ("RM", "BM-B", "BM-E") for _, name in expected}
     variants = ("", ", ML-MS", ", ML-Q", ", LMC-MS", ", LMC-Q")
@@ -151,11 +151,15 @@ def test_every_study_is_written_and_kept(folder, weights, capsys, monkeypatch):
 
     command.main([*common, "--sets", "gappy", "gone", "--only", "naive"])
     assert "gone: skipped" in capsys.readouterr().out
-    kept = json.loads(file.read_text())["rows"]
+    kept = json.loads(file.read_text())
     assert len(kept) == len(rows) + 1
     assert kept[-1]["set"] == "gappy"
-    with pytest.raises(SystemExit, match="measured with another seed"):
-        command.main([*common, "--sets", "tiny", "--only", "naive", "--seed", "3"])
+    assert "torch" in kept[-1]["machine"]
+
+    command.main([*common[:2], *common[4:], "--sets", "gappy", "--only", "naive"])  # all windows: another row
+    assert [r["windows"] for r in json.loads(file.read_text())[-2:]] == [1, W]
+    command.main([*common, "--sets", "gappy", "--only", "naive"])  # the same row again
+    assert len(json.loads(file.read_text())) == len(rows) + 2
 
 
 def test_bad_arguments_are_named(folder, weights, capsys):

@@ -12,11 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from timeseries.frequencies import Frequency
-from timeseries.grid import Grid
+from timeseries.grid import WALL, Grid
 
 __all__ = ["Columns", "FrameSeries", "times_of"]
 
 DAY_FIRST = r"\s*\d{1,2}[./-]\d{1,2}[./-]\d{4}\b"  # where no month comes first, which was tried before
+OFFSET = r":\d\d(?:\.\d+)?\s*(Z|[+-]\d\d:?\d\d)$"
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -97,7 +98,7 @@ class Columns:
         columns, times that are none, twice the same time, values that are no numbers or infinite, covariates with gaps.
         """
         df = self.framed(df)
-        times = times_of(df[self.time], f"column {self.time!r}")
+        times = times_of(df[self.time], f"column {self.time!r}", by_clock=frequency.unit in WALL)
         parts = self._wide(df) if self.target is None else self._long(df)
         return [self._one(item_id, rows, df, column, times, frequency) for item_id, rows, column in parts]
 
@@ -182,8 +183,12 @@ class Columns:
         return covariates[:first]
 
 
-def times_of(column: pd.Series, name: str) -> pd.DatetimeIndex:
-    """The times of ``column``; raises ``ValueError`` naming the first row that is none."""
+def times_of(column: pd.Series, name: str, *, by_clock: bool = False) -> pd.DatetimeIndex:
+    """The times of ``column``, in UTC where they have several offsets from it.
+
+    Raises ``ValueError`` naming the first row that is none, and, where steps are counted ``by_clock``, for several offsets:
+    midnights of one place are then no midnights of UTC.
+    """
     if isinstance(column.dtype, pd.PeriodDtype):
         column = column.dt.to_timestamp()
     if pd.api.types.is_numeric_dtype(column.dtype):
@@ -199,6 +204,12 @@ def times_of(column: pd.Series, name: str) -> pd.DatetimeIndex:
     bad = np.flatnonzero(times.isna())
     if len(bad):
         raise ValueError(f"{name} must hold dates, row {bad[0]} has {column.iloc[bad[0]]!r}")
+    if by_clock and pd.api.types.is_string_dtype(column.dtype):
+        offsets = column.astype(str).str.extract(OFFSET, expand=False).fillna("")
+        if (other := offsets.ne(offsets.iloc[0]).to_numpy()).any():
+            row = int(other.argmax())
+            both = f"row 0 has {column.iloc[0]!r}, row {row} has {column.iloc[row]!r}"
+            raise ValueError(f"{name} must have one offset from UTC where steps are days or longer: {both}; leave offsets out")
     return pd.DatetimeIndex(times)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from timeseries.frequencies import Frequency, quiet_periods
 
-__all__ = ["Grid"]
+__all__ = ["WALL", "Grid"]
 
 CALENDAR = ("W", "M", "Q", "Y")
 WALL = ("D", "B", *CALENDAR)  # counted by the clock on the wall; shorter steps are counted in UTC

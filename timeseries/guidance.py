@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prior.randomness import MemberNoise
 from timeseries.diffusion import Noise, TSDiff
-from timeseries.paths import PathWindow, input_gradients
+from timeseries.paths import PathWindow, finite, input_gradients
 from timeseries.windows import Window
 
 __all__ = ["DDIMGuidance", "DDPMGuidance", "Energy", "Guidance", "QuantileEnergy", "SquareEnergy", "kept_steps"]
@@ -102,12 +102,7 @@ class Guidance:
                 self.walk(model, piece, MemberNoise(seed + piece.first, len(piece)))[..., :1]
                 for piece in PathWindow.pieces(window, paths, batch)
             ]
-            series = window.series(torch.cat(parts))
-        broken = ~series.isfinite().flatten(1).all(1)
-        if bool(broken.any()):
-            index = broken.nonzero().flatten().tolist()
-            raise ValueError(f"with scale={self.scale:g} the chain diverges for series {index}; lower scale")
-        return series
+        return finite(window.series(torch.cat(parts)), f"with scale={self.scale:g} the chain diverges", "lower scale")
 
 
 @dataclass(frozen=True, kw_only=True)

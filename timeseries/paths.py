@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from timeseries.windows import Window
 
-__all__ = ["PathWindow", "input_gradients", "quantile_levels"]
+__all__ = ["PathWindow", "finite", "input_gradients", "quantile_levels"]
 
 
 def quantile_levels(paths: int) -> Tensor:
@@ -60,6 +60,14 @@ class PathWindow:
 def _entries(window: Window, index: Tensor) -> Window:
     features = None if window.features is None else window.features[index]
     return replace(window, x=window.x[index], observed=window.observed[index], scale=window.scale[index], features=features)
+
+
+def finite(paths: Tensor, what: str, remedy: str) -> Tensor:
+    """``paths`` (B, S, ...); ``ValueError`` where some are not finite: ``what`` happened for which series, and the remedy."""
+    broken = (~paths.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
+    if broken:
+        raise ValueError(f"{what} for series {broken}; {remedy}")
+    return paths
 
 
 @contextmanager

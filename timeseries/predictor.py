@@ -26,7 +26,7 @@ from timeseries.configuration import TSDiffConfig
 from timeseries.diffusion import TSDiff
 from timeseries.features import Covariates
 from timeseries.guidance import DDIMGuidance, DDPMGuidance, Guidance
-from timeseries.paths import PathWindow
+from timeseries.paths import PathWindow, finite
 from timeseries.scaling import typical_scale
 from timeseries.series import Series
 from timeseries.windows import Window, filled
@@ -135,11 +135,7 @@ class TSDiffPredictor(Predictor):
             return self.guidance.sample(self.model, window, paths, seed=seed, batch=self.batch_size)
         pieces = PathWindow.pieces(window, paths, self.batch_size)
         drawn = [self.model.sample(p.window, noise=MemberNoise(seed + p.first, len(p))) for p in pieces]
-        series = window.series(torch.cat(drawn))
-        broken = (~series.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
-        if broken:
-            raise ValueError(f"the chain diverges for series {broken}; train the model longer")
-        return series
+        return finite(window.series(torch.cat(drawn)), "the chain diverges", "train the model longer")
 
     def sample(self, count: int, *, seed: int | None = None) -> NDArray[np.float32]:
         """``count`` synthetic windows (count, L) in scaled values, whose mean size is 1; of unconditional models only.

@@ -14,7 +14,7 @@ from prior.randomness import MemberNoise
 from timeseries.diffusion import Noise, TSDiff
 from timeseries.guidance import Energy, QuantileEnergy, SquareEnergy
 from timeseries.langevin import Langevin
-from timeseries.paths import PathWindow, input_gradients
+from timeseries.paths import PathWindow, finite, input_gradients
 from timeseries.windows import Window
 
 __all__ = ["Dynamics", "ImplicitEnergy", "Refiner", "representative_step", "seasonal_naive"]
@@ -152,12 +152,7 @@ class Refiner:
                 self.walk(model, piece, MemberNoise(seed + piece.first, len(piece)))[..., :1]
                 for piece in self.pieces(window, base, paths, batch)
             ]
-            refined = window.forecast(torch.cat(parts))
-        broken = ~refined.isfinite().flatten(1).all(1)
-        if bool(broken.any()):
-            index = broken.nonzero().flatten().tolist()
-            raise ValueError(f"the iterations diverge for series {index}; lower the step of {self.dynamics!r}")
-        return refined
+        return finite(window.forecast(torch.cat(parts)), "the iterations diverge", f"lower the step of {self.dynamics!r}")
 
 
 def _sorted(window: Window, base: Tensor, paths: int) -> Tensor:

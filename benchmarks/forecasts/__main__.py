@@ -11,7 +11,7 @@ error of the mean, as the GluonTS ``Evaluator`` defines them over all series and
 ``--weights`` names folders that ``TSDiffPredictor.serialize`` wrote, as ``SET=FOLDER``, or ``SET:LABEL=FOLDER`` for several of
 a set. ``--missing`` hides half of the context at random (RM), at its beginning (BM-B) or end (BM-E). ``--refine`` lets the
 model refine the two baselines. ``--lps`` fits forecasters on 10,000 windows, real ones and the model's, and scores them on the
-test windows. With ``--json`` the rows of other methods, sets and studies that the file holds are kept.
+test windows. With ``--json`` the rows of other methods, sets, sizes and studies that the file holds are kept.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import torch
 from gluonts.model.predictor import Predictor
 from rich.console import Console
 
@@ -38,6 +36,8 @@ from benchmarks.timing import machine
 from timeseries.predictor import TSDiffPredictor
 
 Rows = list[Row]
+IDENTITY = ("study", "set", "method", "series", "windows", "paths")
+"""What makes a row another one in the file of ``--json``."""
 
 
 def wanted(args: argparse.Namespace, name: str) -> bool:
@@ -67,7 +67,7 @@ def measured(args: argparse.Namespace, data: SeriesSet, given: dict[str, TSDiffP
             fitted[method.name], seconds = timed(partial(method.fit, data))
             rows.append(_forecast(args, data, method, fitted[method.name], seconds))
     for name, model in given.items():
-        rows.append(_forecast(args, data, shipped(name, model), model, None))
+        rows.append(_forecast(args, data, shipped(name, model, args.device), model, None))
     if args.missing:
         rows += missing(data, {**fitted, **given}, args.paths)
     unconditional = {name: model for name, model in given.items() if not model.config.conditional}
@@ -93,31 +93,13 @@ def _accelerator(device: str) -> str:
     return "cpu" if device == "cpu" else "auto"
 
 
-def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What all rows of a file have in common."""
-    names = ("windows", "first", "paths", "epochs", "batches", "synthetic", "seed", "device")
-    return {name: getattr(args, name) for name in names} | {"threads": torch.get_num_threads()}
-
-
-def _read(args: argparse.Namespace) -> Sequence[dict[str, Any]]:
-    """The rows that the file of ``--json`` holds; ``SystemExit`` where they were measured otherwise."""
-    if args.json is None or not args.json.exists():
-        return []
-    record: dict[str, Any] = json.loads(args.json.read_text(encoding="utf-8"))
-    differing = [name for name, value in _settings(args).items() if record["settings"].get(name) != value]
-    if differing:
-        raise SystemExit(f"--json: {args.json} was measured with another {', '.join(differing)}; give another file")
-    found: list[dict[str, Any]] = record["rows"]
-    return found
-
-
 def _write(args: argparse.Namespace, rows: Sequence[Row]) -> None:
+    """``rows`` in the place of those of the same study, set, method and size."""
     if args.json is None:
         return
-    place = lambda r: (r["study"], r["set"], r["method"])  # noqa: E731
-    merged = {place(r): r for r in [*_read(args), *map(asdict, rows)]}
-    content = {"settings": _settings(args), "machine": machine(), "rows": list(merged.values())}
-    args.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    before = json.loads(args.json.read_text(encoding="utf-8")) if args.json.exists() else []
+    merged = {tuple(r[name] for name in IDENTITY): r for r in [*before, *map(asdict, rows)]}
+    args.json.write_text(json.dumps(list(merged.values()), indent=1) + "\n", encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -154,7 +136,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.refine and not args.weights:
         parser.error("--refine needs a model; give --weights SET=FOLDER")
     console = Console(width=130)
-    _read(args)
     try:
         folders = weights_of(args.weights, list(SETS))
         names = present(args.data, args.sets, console.print)

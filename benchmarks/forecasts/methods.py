@@ -55,9 +55,10 @@ def deepar(epochs: int, batches: int, *, seed: int, accelerator: str = "auto") -
     return Method("DeepAR", fit, f"{epochs} epochs of {batches} batches, seed {seed}")
 
 
-def shipped(name: str, model: TSDiffPredictor) -> Method:
+def shipped(name: str, model: TSDiffPredictor, device: str = "auto") -> Method:
     """A model that was trained before."""
-    return Method(name, lambda data: model, f"{model.guidance!r}, seed {model.seed}")
+    way = "" if model.config.conditional else f"{model.guidance!r}, "
+    return Method(name, lambda data: model, f"{way}seed {model.seed}, {device_of(device)}")
 
 
 def weights_of(words: Sequence[str], sets: Sequence[str]) -> dict[str, dict[str, Path]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from benchmarks.forecasts.sets import SeriesSet
+from benchmarks.timing import machine
 from timeseries.scores import Scores
 
 __all__ = ["Row", "forecasts", "row", "table", "timed"]
@@ -28,6 +29,7 @@ class Row:
     series, windows: how many are forecast, and how often each.
     paths: of each forecast.
     fit_seconds, seconds: of training, None where a model came from a file, and of all forecasts.
+    settings: of the method. machine: what the seconds were measured on.
     """
 
     set: str
@@ -42,6 +44,7 @@ class Row:
     fit_seconds: float | None
     seconds: float
     settings: str = ""
+    machine: str = field(default_factory=machine)
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:

@@ -219,6 +219,14 @@ def test_bad_input_is_one_line_and_writes_nothing(here, args, message):
     assert (here / "data.csv").read_bytes() == content
 
 
+def test_guidance_is_refused_where_there_is_none(here):
+    settings = config(T=3, conditional=True)
+    Forecaster(TSDiffPredictor(settings, settings.model())).save(here / "conditional")
+    result = command("forecast data.csv --id unique_id --model conditional --guidance 2 -o x.csv")
+    assert_one_error_line(result, "--guidance is for unconditional models")
+    assert not (here / "x.csv").exists()
+
+
 def test_a_write_that_fails_leaves_nothing(here, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

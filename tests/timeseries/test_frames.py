@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.timeseries.waves import TINY, config, wave
-from timeseries.columns import Columns
+from timeseries.columns import Columns, times_of
 from timeseries.estimator import Training, TSDiffEstimator
 from timeseries.frames import Forecaster
 from timeseries.frequencies import Frequency
@@ -137,7 +137,13 @@ def test_zones_are_kept_and_the_hour_of_the_clock_change_is_not_doubled():
     grid, steps = Grid.of(times, Frequency.parse("h"))
     assert steps.tolist() == list(range(60))
     assert (grid.times(0, 60) == times).all()
+    texts = pd.Series(times.astype(str))  # with both offsets
+    assert (times_of(texts, "t") == times).all()
     days = pd.date_range("2020-10-24", periods=3, freq="D", tz="Europe/Berlin")
+    with pytest.raises(ValueError, match="one offset from UTC .* row 0 has '2020-10-24 00:00:00\\+02:00', row 2 has"):
+        times_of(pd.Series(days.astype(str)), "t", by_clock=True)
+    one = pd.Series(days[:2].astype(str))
+    assert (times_of(one, "t", by_clock=True) == days[:2]).all()
     grid, steps = Grid.of(days, Frequency.parse("D"))
     assert (grid.times(0, 3) == days).all()
 
