@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from inverse.operators.base import LinearOperator, Operator, Shape
+from inverse.operators.jpeg import JPEG
 from inverse.operators.noise import Noiseless
-from inverse.operators.nonlinear import JPEG, Overexpose, PhaseRetrieval, Quantize
+from inverse.operators.nonlinear import Overexpose, PhaseRetrieval, Quantize
 from inverse.samplers.consistent import Consistent
 from inverse.samplers.daps import DAPS
 from inverse.samplers.ddrm import DDRM

@@ -15,6 +15,7 @@ from .hadamard import Hadamard as Hadamard
 from .identity import Identity as Identity
 from .inpainting import Inpaint as Inpaint
 from .inpainting import Sample as Sample
+from .jpeg import JPEG as JPEG
 from .kernel_wizard import KernelWizard as KernelWizard
 from .kernel_wizard import NonlinearBlur as NonlinearBlur
 from .noise import Gaussian as Gaussian
@@ -22,7 +23,6 @@ from .noise import Mixed as Mixed
 from .noise import Noise as Noise
 from .noise import Noiseless as Noiseless
 from .noise import Poisson as Poisson
-from .nonlinear import JPEG as JPEG
 from .nonlinear import Overexpose as Overexpose
 from .nonlinear import PhaseRetrieval as PhaseRetrieval
 from .nonlinear import Quantize as Quantize

@@ -7,13 +7,11 @@ vertical) frequencies there and is read as (vertical, horizontal). The rounding 
 
 from __future__ import annotations
 
-import math
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from inverse.operators.jpeg import TABLES, cosines
 from restore.degradations.precision import without_autocast
 
 __all__ = ["jpeg_compress", "table_factor"]
@@ -45,8 +43,8 @@ def _coded_image(x: Tensor, factor: Tensor) -> Tensor:
     H, W = x.shape[-2:]
     z = F.pad(x, (0, -W % 16, 0, -H % 16))
     luma, chroma = torch.einsum("kc,bchw->bkhw", _TO_YCC.to(z), 255 * z).split((1, 2), 1)
-    luma = _coded(luma - 128, factor * _LUMINANCE.to(z)) + 128
-    chroma = _coded(F.avg_pool2d(chroma, 2), factor * _CHROMINANCE.to(z))
+    luma = _coded(luma - 128, factor * TABLES[0].T.to(z)) + 128
+    chroma = _coded(F.avg_pool2d(chroma, 2), factor * TABLES[1].to(z))
     ycc = torch.cat([luma, F.interpolate(chroma, scale_factor=2, mode="nearest")], 1)
     rgb = torch.einsum("ck,bkhw->bchw", _TO_RGB.to(z), ycc)[..., :H, :W]
     return (rgb / 255).clamp(0, 1)
@@ -54,7 +52,7 @@ def _coded_image(x: Tensor, factor: Tensor) -> Tensor:
 
 def _coded(plane: Tensor, table: Tensor) -> Tensor:
     """``plane`` (B, P, H, W), centred on zero, with its 8 x 8 cosine coefficients rounded to multiples of ``table``."""
-    D = _cosines().to(plane)
+    D = cosines().to(plane)
     B, P, H, W = plane.shape
     blocks = plane.view(B, P, H // 8, 8, W // 8, 8).transpose(3, 4)
     coefficients = D @ blocks @ D.mT
@@ -62,28 +60,6 @@ def _coded(plane: Tensor, table: Tensor) -> Tensor:
     return (D.mT @ rounded @ D).transpose(3, 4).reshape(B, P, H, W)
 
 
-@lru_cache(maxsize=1)
-@torch.inference_mode(False)  # it outlives the mode it was made in
-def _cosines() -> Tensor:
-    """The orthonormal cosine transform (DCT-II) of 8 samples as a matrix, float64."""
-    k, i = torch.arange(8, dtype=torch.float64)[:, None], torch.arange(8, dtype=torch.float64)
-    D = torch.cos(math.pi * k * (2 * i + 1) / 16) / 2
-    D[0] /= math.sqrt(2)
-    return D
-
-
 # ITU-T T.871; chroma is centred on zero
 _TO_YCC = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], dtype=torch.float64)
 _TO_RGB = torch.tensor([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]], dtype=torch.float64)
-
-# ITU-T T.81, tables K.1 and K.2
-_LUMINANCE = torch.tensor(
-    [
-        [16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55],
-        [14, 13, 16, 24, 40, 57, 69, 56], [14, 17, 22, 29, 51, 87, 80, 62],
-        [18, 22, 37, 56, 68, 109, 103, 77], [24, 35, 55, 64, 81, 104, 113, 92],
-        [49, 64, 78, 87, 103, 121, 120, 101], [72, 92, 95, 98, 112, 100, 103, 99],
-    ]
-).T  # fmt: skip
-_CHROMINANCE = torch.full((8, 8), 99)
-_CHROMINANCE[:4, :4] = torch.tensor([[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]])

@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from inverse.operators.resize import resize
 from restore.degradations.draws import check_range, choose, uniform
 from restore.degradations.precision import without_autocast
 
-__all__ = ["MODES", "ResizeRanges", "Resizing", "area_resize", "cubic", "draw_mode", "matlab_bicubic", "rescale", "resize_to"]
+__all__ = ["MODES", "ResizeRanges", "Resizing", "area_resize", "draw_mode", "matlab_bicubic", "rescale", "resize_to"]
 
 MODES = ("area", "bilinear", "bicubic")
 """The interpolations that are drawn from; bilinear and bicubic (a = -0.75) have no antialiasing."""
-
-ROUNDING = 1e-9  # what is closer than this to a whole number is one
 
 
 @dataclass(frozen=True)
@@ -103,14 +102,6 @@ def _overlaps(n: int, m: int) -> Tensor:
     return covered.clamp(min=0) * m / n
 
 
-def cubic(x: Tensor) -> Tensor:
-    """The interpolation kernel of Keys 1981 with a = -1/2: one at 0, zero at other integers and beyond 2."""
-    x = x.abs()
-    near = 1.5 * x**3 - 2.5 * x**2 + 1
-    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
-    return torch.where(x <= 1, near, torch.where(x < 2, far, 0))
-
-
 def matlab_bicubic(x: Tensor, scale: float) -> Tensor:
     """The images (..., H, W) at ``ceil(scale H)`` x ``ceil(scale W)`` as MATLAB's ``imresize``: x4 test sets are made so.
 
@@ -118,24 +109,8 @@ def matlab_bicubic(x: Tensor, scale: float) -> Tensor:
     mirrored, the edge sample repeated. Values may leave [0, 1]; nothing is clipped or rounded. Images of whole numbers
     become what MATLAB writes by rounding and clipping.
     """
-    if not 0 < scale < math.inf:
-        raise ValueError(f"scale must be positive and finite, got {scale}")
-    rows, columns = (_cubic_matrix(n, scale).to(x) for n in x.shape[-2:])
     with without_autocast(x):
-        return rows @ x @ columns.mT
-
-
-def _cubic_matrix(n: int, scale: float) -> Tensor:
-    """The resizing of ``n`` samples as a matrix (ceil(n scale), n), float64, whose rows sum to one."""
-    stretch = max(1.0, 1 / scale)
-    u = (torch.arange(math.ceil(n * scale - ROUNDING), dtype=torch.float64) + 0.5) / scale - 0.5
-    first = torch.floor(u - 2 * stretch).long()
-    taps = first[:, None] + torch.arange(math.ceil(4 * stretch) + 2)
-    weight = cubic((u[:, None] - taps) / stretch)
-    weight = weight / weight.sum(1, keepdim=True)
-    folded = taps % (2 * n)
-    sample = torch.where(folded < n, folded, 2 * n - 1 - folded)
-    return torch.zeros(len(u), n, dtype=torch.float64).scatter_add(1, sample, weight)
+        return resize(x, scale)
 
 
 def _check(x: Tensor, mode: str) -> None:

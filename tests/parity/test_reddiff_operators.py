@@ -33,7 +33,7 @@ from inverse.operators import (
     masks,
     resize,
 )
-from inverse.operators.nonlinear import quantization_tables
+from inverse.operators.jpeg import quantization_tables
 from inverse.operators.resize import resize_matrix
 from inverse.samplers.ddrm import spectral_step
 from inverse.samplers.problem import Problem

@@ -140,7 +140,7 @@ def test_zones_are_kept_and_the_hour_of_the_clock_change_is_not_doubled():
     texts = pd.Series(times.astype(str))  # with both offsets
     assert (times_of(texts, "t") == times).all()
     days = pd.date_range("2020-10-24", periods=3, freq="D", tz="Europe/Berlin")
-    with pytest.raises(ValueError, match="one offset from UTC .* row 0 has '2020-10-24 00:00:00\\+02:00', row 2 has"):
+    with pytest.raises(ValueError, match=r"one offset from UTC .* row 0 has '2020-10-24 00:00:00\+02:00', row 2 has"):
         times_of(pd.Series(days.astype(str)), "t", by_clock=True)
     one = pd.Series(days[:2].astype(str))
     assert (times_of(one, "t", by_clock=True) == days[:2]).all()

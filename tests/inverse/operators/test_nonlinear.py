@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from inverse.operators import JPEG, Overexpose, PhaseRetrieval, Quantize
-from inverse.operators.nonlinear import quantization_tables
+from inverse.operators.jpeg import quantization_tables
 
 
 def rand(*shape):
