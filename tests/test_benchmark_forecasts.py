@@ -132,7 +132,19 @@ def test_every_study_is_written_and_kept(folder, weights, capsys, monkeypatch):
     common = ["--data", str(folder), "--windows", "1", "--paths", "3", "--synthetic", "40", "--device", "cpu"]
     common += ["--json", str(file)]
     models = ["--weights", f"tiny={weights}", f"tiny:again={weights}"]
-    studied = ["--missing", "--refine", "--lps", "--plots", str(plots), "--only", "naive", "ridge", "^TSDiff$"]
+    studied = [
+        "--studies",
+        "forecast",
+        "missing",
+        "refine",
+        "lps",
+        "--plots",
+        str(plots),
+        "--only",
+        "naive",
+        "ridge",
+        "^TSDiff$",
+    ]
     command.main([*common, "--sets", "tiny", *models, *studied])
     rows = {(r["study"], r["method"]): r for r in json.loads(file.read_text())}
     expected = {("forecast", name) for name in ("seasonal naive", "ridge-linear", "TSDiff")}
@@ -165,7 +177,7 @@ def test_every_study_is_written_and_kept(folder, weights, capsys, monkeypatch):
 def test_bad_arguments_are_named(folder, weights, capsys):
     for arguments, message in (
         (["--paths", "0"], "--paths must be at least 1"),
-        (["--refine"], "--refine needs a model"),
+        (["--studies", "refine"], "--studies refine needs a model"),
         (["--weights", "tiny"], "--weights must be SET=FOLDER"),
         (["--weights", f"tiny={folder}"], "there is no predictor in"),
     ):

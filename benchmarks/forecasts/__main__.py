@@ -2,16 +2,16 @@
 
     python -m benchmarks.forecasts --data ../shared/data/timeseries [--sets exchange m4 pjm etth1 air_quality taxi]
         [--only PATTERN ...] [--windows N] [--first N] [--paths 100] [--weights exchange=FOLDER ...] [--json FILE]
-        [--plots FOLDER] [--missing] [--refine] [--lps]
+        [--plots FOLDER] [--studies forecast missing refine lps]
 
 Every method is trained on what precedes the test windows, and forecasts each window from all that precedes it. CRPS is the
 mean weighted quantile loss at 0.1, ..., 0.9, ND the normalised deviation of the median, NRMSE the normalised root mean square
 error of the mean, as the GluonTS ``Evaluator`` defines them over all series and windows; of a point forecast CRPS is ND.
 
 ``--weights`` names folders that ``TSDiffPredictor.serialize`` wrote, as ``SET=FOLDER``, or ``SET:LABEL=FOLDER`` for several of
-a set. ``--missing`` hides half of the context at random (RM), at its beginning (BM-B) or end (BM-E). ``--refine`` lets the
-model refine the two baselines. ``--lps`` fits forecasters on 10,000 windows, real ones and the model's, and scores them on the
-test windows. With ``--json`` the rows of other methods, sets, sizes and studies that the file holds are kept.
+a set. Of the studies, ``missing`` hides half of the context at random (RM), at its beginning (BM-B) or end (BM-E), ``refine``
+lets the model refine the two baselines, and ``lps`` fits forecasters on 10,000 windows, real ones and the model's, and scores
+them on the test windows. With ``--json`` the rows of other methods, sets, sizes and studies that the file holds are kept.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from benchmarks.timing import machine
 from timeseries.predictor import TSDiffPredictor
 
 Rows = list[Row]
+STUDIES = ("forecast", "missing", "refine", "lps")
 IDENTITY = ("study", "set", "method", "series", "windows", "paths")
 """What makes a row another one in the file of ``--json``."""
 
@@ -59,23 +60,25 @@ def make(args: argparse.Namespace, names: Sequence[str], folders: dict[str, dict
 
 
 def measured(args: argparse.Namespace, data: SeriesSet, given: dict[str, TSDiffPredictor]) -> Rows:
-    """The forecasts of one set, and the studies that are asked for."""
+    """The studies of one set that are asked for."""
     rows: Rows = []
     fitted: dict[str, Predictor] = {}
+    asked = set(args.studies) != {"lps"}  # which fits forecasters of its own
     for method in (*BASELINES, deepar(args.epochs, args.batches, seed=args.seed, accelerator=_accelerator(args.device))):
-        if wanted(args, method.name):
+        if asked and wanted(args, method.name):
             fitted[method.name], seconds = timed(partial(method.fit, data))
-            rows.append(_forecast(args, data, method, fitted[method.name], seconds))
-    for name, model in given.items():
-        rows.append(_forecast(args, data, shipped(name, model, args.device), model, None))
-    if args.missing:
+            if "forecast" in args.studies:
+                rows.append(_forecast(args, data, method, fitted[method.name], seconds))
+    if "forecast" in args.studies:
+        rows += [_forecast(args, data, shipped(name, model, args.device), model, None) for name, model in given.items()]
+    if "missing" in args.studies:
         rows += missing(data, {**fitted, **given}, args.paths)
     unconditional = {name: model for name, model in given.items() if not model.config.conditional}
-    if args.refine:
+    if "refine" in args.studies:
         bases = {method.name: fitted[method.name] for method in BASELINES if method.name in fitted}
         for model in unconditional.values():
             rows += refined(data, bases, model, args.paths)
-    if args.lps:
+    if "lps" in args.studies:
         made = downstreams(data.freq, args.epochs, args.batches, seed=args.seed, accelerator=_accelerator(args.device))
         chosen = {name: one for name, one in made.items() if wanted(args, name)}
         rows += lps(data, unconditional, chosen, args.paths, windows=args.synthetic)
@@ -112,10 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--first", type=int, help="series of each set")
     parser.add_argument("--paths", type=int, default=100, help="of a forecast")
     parser.add_argument("--weights", nargs="+", default=[], metavar="SET=FOLDER", help="predictors of TSDiff")
-    parser.add_argument("--missing", action="store_true", help="forecasts from gappy histories too")
-    parser.add_argument("--refine", action="store_true", help="refinement of the baselines too; needs --weights")
-    parser.add_argument("--lps", action="store_true", help="predictive scores of real and synthetic windows too")
-    parser.add_argument("--synthetic", type=int, default=10_000, help="windows for --lps")
+    parser.add_argument("--studies", nargs="+", choices=STUDIES, default=["forecast"], help="refine needs --weights")
+    parser.add_argument("--synthetic", type=int, default=10_000, help="windows for lps")
     parser.add_argument("--epochs", type=int, default=20, help="of DeepAR and Transformer")
     parser.add_argument("--batches", type=int, default=50, help="of their epochs")
     parser.add_argument("--seed", type=int, default=0, help="of their training")
@@ -133,8 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f"--{name} must be at least 1, got {value}")
-    if args.refine and not args.weights:
-        parser.error("--refine needs a model; give --weights SET=FOLDER")
+    if "refine" in args.studies and not args.weights:
+        parser.error("--studies refine needs a model; give --weights SET=FOLDER")
     console = Console(width=130)
     try:
         folders = weights_of(args.weights, list(SETS))
