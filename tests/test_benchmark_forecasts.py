@@ -132,19 +132,8 @@ def test_every_study_is_written_and_kept(folder, weights, capsys, monkeypatch):
     common = ["--data", str(folder), "--windows", "1", "--paths", "3", "--synthetic", "40", "--device", "cpu"]
     common += ["--json", str(file)]
     models = ["--weights", f"tiny={weights}", f"tiny:again={weights}"]
-    studied = [
-        "--studies",
-        "forecast",
-        "missing",
-        "refine",
-        "lps",
-        "--plots",
-        str(plots),
-        "--only",
-        "naive",
-        "ridge",
-        "^TSDiff$",
-    ]
+    studied = ["--studies", "forecast", "missing", "refine", "lps"]
+    studied += ["--plots", str(plots), "--only", "naive", "ridge", "^TSDiff$"]
     command.main([*common, "--sets", "tiny", *models, *studied])
     rows = {(r["study"], r["method"]): r for r in json.loads(file.read_text())}
     expected = {("forecast", name) for name in ("seasonal naive", "ridge-linear", "TSDiff")}
