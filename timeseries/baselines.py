@@ -20,7 +20,7 @@ from timeseries.series import Series, series_of
 from timeseries.synthesis import RidgeForecaster, mean_scaling
 from timeseries.windows import Window, filled
 
-__all__ = ["PointPredictor", "RidgeEstimator", "RidgePredictor", "SeasonalNaive", "random_windows"]
+__all__ = ["PointPredictor", "RidgeEstimator", "RidgePredictor", "SeasonalNaive", "random_windows", "without_gaps"]
 
 Array = NDArray[np.float64]
 Entries = Iterable[Mapping[str, Any]]
@@ -150,6 +150,7 @@ class RidgeEstimator(Estimator):
         """The predictor; ``validation_data`` is not looked at. Raises as :func:`random_windows` does."""
         context = self.config.assembly.context_length
         windows = random_windows(series_of(training_data, self.config), self.config, count=self.windows, seed=self.seed)
+        windows = without_gaps(windows, self.config.frequency.season)
         forecaster = RidgeForecaster(self.forecaster.alpha)
         forecaster.fit(windows, context)
         residuals = windows[:, context:] - forecaster.forecast(windows[:, :context])[:, 0]
@@ -159,8 +160,8 @@ class RidgeEstimator(Estimator):
 class RidgePredictor(PointPredictor):
     """What :class:`RidgeEstimator` trains.
 
-    Missing values of the history are 0 in scaled units. A history without a known value other than 0 has the scale of the
-    whole series. The errors are the residuals of the training windows of all series, each scaled like the history.
+    What is missing of the history is taken from other seasons, see :func:`without_gaps`. A history without a known value
+    other than 0 has the scale of the whole series. The errors are the residuals of the training windows of all series, each scaled like the history.
 
     Parameters
     ----------
@@ -195,15 +196,31 @@ class RidgePredictor(PointPredictor):
         scale = float(mean_scaling(history)[1][0, 0])
         if not np.nan_to_num(known).any():
             scale = typical_scale([torch.from_numpy(series.target)])
-        return np.nan_to_num(history / scale), scale
+        return without_gaps(history / scale, self.config.frequency.season), scale
+
+
+def without_gaps(windows: Array, season: int) -> Array:
+    """What is missing of ``windows`` (N, n) from the nearest season before, else after; else the row's mean, 0 where all is.
+
+    A season has ``season`` steps; as ridge regression takes no gaps, it is held against the best that is easily had.
+    """
+    N, n = windows.shape
+    seasons = np.pad(windows, ((0, 0), (-n % season, 0)), constant_values=np.nan).reshape(N, -1, season)
+    for order in (1, -1):
+        ordered = seasons[:, ::order]
+        known = np.where(np.isnan(ordered), 0, np.arange(ordered.shape[1])[:, None])
+        seasons = np.take_along_axis(ordered, np.maximum.accumulate(known, 1), 1)[:, ::order]
+    found = seasons.reshape(N, -1)[:, -n:]
+    mean = np.nansum(windows, 1, keepdims=True) / np.maximum((~np.isnan(windows)).sum(1, keepdims=True), 1)
+    return np.where(np.isnan(found), mean, found)
 
 
 def random_windows(series: Sequence[Series], config: TSDiffConfig, *, count: int, seed: int = 0) -> Array:
     """``count`` windows (count, L) of ``series``, each divided by the mean size of its first Lc values, its history.
 
     All places are equally likely where all H values of the future are known and one of the history is other than 0; missing
-    history is 0. A series shorter than a window has one, padded with 0 on its left. Raises ``ValueError`` where no series has
-    such a place.
+    history is NaN. A series shorter than a window has one, padded with NaN on its left. Raises ``ValueError`` where no series
+    has such a place.
     """
     if count < 1:
         raise ValueError(f"windows must be at least 1, got {count}")
@@ -221,7 +238,7 @@ def random_windows(series: Sequence[Series], config: TSDiffConfig, *, count: int
         end = int(places[i][n - ends[i]]) + config.prediction_length  # n - ends[i] counts from the last one
         values = series[i].target[max(end - length, 0) : end]
         row[length - len(values) :] = values
-    return np.nan_to_num(windows / mean_scaling(windows[:, :context])[1])
+    return windows / mean_scaling(windows[:, :context])[1]
 
 
 def _places(target: NDArray[np.float32], config: TSDiffConfig) -> NDArray[np.int64]:

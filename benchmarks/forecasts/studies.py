@@ -115,7 +115,10 @@ def lps(
     """The predictive score of real training windows and of each model's synthetic ones."""
     config = TSDiffConfig(freq=data.freq, prediction_length=data.horizon, context_length=data.context, lags=())
     draws: dict[str, tuple[int, Callable[[], NDArray[Any]]]] = {
-        "real windows": (data.context, lambda: random_windows(series_of(data.train, config), config, count=windows))
+        "real windows": (
+            data.context,
+            lambda: np.nan_to_num(random_windows(series_of(data.train, config), config, count=windows)),
+        )
     }
     for name, model in models.items():
         draws[name] = (model.config.assembly.context_length, partial(model.sample, windows))

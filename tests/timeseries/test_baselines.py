@@ -11,7 +11,7 @@ from gluonts.model.estimator import Estimator
 from gluonts.model.predictor import Predictor
 
 from tests.timeseries.waves import config, entries, wave
-from timeseries.baselines import RidgeEstimator, SeasonalNaive, random_windows
+from timeseries.baselines import RidgeEstimator, SeasonalNaive, random_windows, without_gaps
 from timeseries.files import read_entries
 from timeseries.scores import Scores, crps
 from timeseries.series import series_of
@@ -111,19 +111,40 @@ def test_windows_are_whole_scaled_and_reach_everywhere():
     settings = config(lags=())
     found = random_windows(series_of([{"start": "2020", "target": y}], settings), settings, count=400)
     assert found.shape == (400, 16)
-    known = found[:, :12] != 0
-    np.testing.assert_allclose((np.abs(found[:, :12]) * known).sum(1) / known.sum(1), 1)
+    np.testing.assert_allclose(np.nanmean(np.abs(found[:, :12]), 1), 1)
     begins = {int(np.round(3 * row[12] / (row[15] - row[12]))) - 1 for row in found}  # of the ratio of value and rise
     assert begins == {*range(12, 27), *range(31, 37)}  # 27..30 have the gap in their future
+
+
+def test_gaps_are_filled_from_the_nearest_season():
+    a, b, c = (np.array(v, dtype=float) for v in ([1, 2, 3], [4, np.nan, 6], [7, 8, np.nan]))
+    row = np.concatenate([[np.nan], a, b, c])  # begins within a season
+    filled = without_gaps(row[None], 3)
+    assert filled.tolist() == [[3, 1, 2, 3, 4, 2, 6, 7, 8, 6]]
+    none = np.full((1, 4), np.nan)
+    assert without_gaps(none, 3).tolist() == [[0, 0, 0, 0]]
+    short = np.array([[np.nan, 2.0, 4.0]])
+    assert without_gaps(short, 24).tolist() == [[3, 2, 4]]  # no other season: the mean
+    whole = np.random.default_rng(0).normal(size=(5, 17))
+    assert (without_gaps(whole, 4) == whole).all()
+
+
+def test_ridge_regression_sees_through_gaps():
+    y = np.tile(10 + np.arange(8.0), 30)
+    made = RidgeEstimator("h", 4, 48, windows=400).train([{"start": "2020", "target": np.tile(y, 3)[: 24 * 20]}])
+    hidden = y[:192].copy()
+    hidden[np.r_[150:160, 180:192]] = np.nan
+    found = samples(made.predict([{"start": "2020", "target": hidden}]))
+    np.testing.assert_allclose(found[0, 0], y[192:196], rtol=0.05)
 
 
 def test_short_series_are_padded_and_zeros_do_not_explode():
     settings = config(lags=())
     found = random_windows(series_of([ramp(8)], settings), settings, count=3)
-    np.testing.assert_allclose(found[0], np.concatenate([np.zeros(8), np.arange(1.0, 9)]) / 2.5)
+    np.testing.assert_allclose(found[0], np.concatenate([np.full(8, np.nan), np.arange(1.0, 9)]) / 2.5)
     late = {"start": "2020", "target": np.concatenate([np.zeros(40), np.ones(10)])}
     windows = random_windows(series_of([late], settings), settings, count=300)
-    assert np.abs(windows).max() <= 12
+    assert np.nanmax(np.abs(windows)) <= 12
     made = RidgeEstimator("h", 4, 12, windows=100).train([late])
     hidden = {"start": "2020", "target": np.concatenate([np.full(9, 5.0), np.full(12, np.nan)])}
     assert np.isfinite(samples(made.predict([hidden]))).all()
