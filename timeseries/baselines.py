@@ -161,7 +161,8 @@ class RidgePredictor(PointPredictor):
     """What :class:`RidgeEstimator` trains.
 
     What is missing of the history is taken from other seasons, see :func:`without_gaps`. A history without a known value
-    other than 0 has the scale of the whole series. The errors are the residuals of the training windows of all series, each scaled like the history.
+    other than 0 has the scale of the whole series. The errors are the residuals of the training windows of all series, each
+    scaled like the history.
 
     Parameters
     ----------
