@@ -110,10 +110,8 @@ def backtest(
     """
     levels, work = _levels(quantiles), _Work(options, {out: (".csv",), plot: PLOTS})
     df, forecaster = work.begin(data, progress, held_out=windows)
-    horizon, series = (
-        forecaster.predictor.prediction_length,
-        forecaster.columns.series(df, forecaster.predictor.config.frequency),
-    )
+    horizon = forecaster.predictor.prediction_length
+    series = forecaster.columns.series(df, forecaster.predictor.config.frequency)
     number = _number(series, plot_id)
     found = forecaster.backtest(df, windows, levels=levels, progress=progress)
     files = [] if out is None else [(out, _csv(found.frame))]
