@@ -79,6 +79,7 @@ class ShiftedSampler:
         The draw of the last step, t = 0, changes nothing; it is made so that a stored or seeded stream of T + 1 draws is
         read as the official sampler reads it.
         """
+        condition = model.prepared(condition)
         x = model.schedule.start(condition.y, noise(condition.y))
         for t in reversed(range(model.schedule.T)):
             x = self.step(model, x, t, condition, noise(x))

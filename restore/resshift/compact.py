@@ -24,7 +24,7 @@ class CompactUNet(nn.Module):
 
     ``network(x, t, lq)``: x (B, in_channels, H, W) is the scaled state, t (B,) the step, lq the degraded image, enlarged to
     the size of x, as :meth:`~restore.resshift.chain.ResShift.condition` gives it where there is no first stage. Returns the
-    shape of x.
+    shape of x. ``context`` is :meth:`context` of lq, computed where it is not given.
 
     Parameters
     ----------
@@ -51,9 +51,13 @@ class CompactUNet(nn.Module):
         self.restore = ResidualUNet(in_channels, channels, blocks, embedding, unshuffle)
         self.refine = ResidualUNet(2 * in_channels, channels[:1], (refine,), embedding, unshuffle)
 
-    def forward(self, x: Tensor, t: Tensor, lq: Tensor) -> Tensor:
+    def context(self, lq: Tensor) -> Tensor:
+        """m, which no step changes: a chain computes it once."""
+        return lq + self.restore(lq, lq.new_zeros(len(lq)))
+
+    def forward(self, x: Tensor, t: Tensor, lq: Tensor, context: Tensor | None = None) -> Tensor:
         if x.ndim != 4 or x.shape[1] != self.in_channels or x.shape != lq.shape:
             wanted = f"(B, {self.in_channels}, H, W)"
             raise ValueError(f"x and lq must both have shape {wanted}, got {tuple(x.shape)} and {tuple(lq.shape)}")
-        m = lq + self.restore(lq, torch.zeros_like(t))
+        m = self.context(lq) if context is None else context
         return m + self.refine(torch.cat([x - m, m], 1), t)[:, : self.in_channels]

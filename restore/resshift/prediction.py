@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -114,11 +114,13 @@ class Condition:
     y: where the chain ends, of the shape of x (B, C, H, W): the latents of the degraded image, enlarged to the size sought.
     lq: what the network sees, (B, c, h, w): the degraded image in [-1, 1], at its own size.
     mask: (B, 1, h, w), 1 where the image is unknown and -1 where it is known; None for networks without.
+    context: what the network computes of lq alone, see :meth:`ShiftedDenoiser.prepared`.
     """
 
     y: Tensor
     lq: Tensor
     mask: Tensor | None = None
+    context: Tensor | None = None
 
 
 def dtype_of(module: object, like: Tensor) -> torch.dtype:
@@ -134,7 +136,8 @@ class ShiftedDenoiser(nn.Module):
     Parameters
     ----------
     network: called as ``network(x, t, lq)``, or ``network(x, t, lq, mask)`` where there is a mask, with x (B, C, H, W) divided
-        by the scaling and t (B,), the whole step of the chain it was trained on.
+        by the scaling and t (B,), the whole step of the chain it was trained on. One with a method ``context(lq)`` is also
+        called with ``context=`` what that gave.
     schedule: how its training images were noised.
     prediction: a name in ``PREDICTIONS``.
     scaling: a name in ``SCALINGS``.
@@ -150,6 +153,13 @@ class ShiftedDenoiser(nn.Module):
             raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}")
         self.network, self.schedule, self.prediction, self.scaling = network, schedule, prediction, scaling
 
+    def prepared(self, condition: Condition) -> Condition:
+        """With the network's ``context(lq)``, which every step of a chain shares; as it is where the network has none."""
+        context = getattr(self.network, "context", None)
+        if context is None:
+            return condition
+        return replace(condition, context=context(condition.lq.to(dtype_of(self.network, condition.lq))))
+
     def output(self, x: Tensor, t: int | Tensor, condition: Condition) -> Tensor:
         """What the network says at ``x`` (B, C, H, W), noised to time ``t``, a whole number or (B,)."""
         if x.shape != condition.y.shape:
@@ -158,7 +168,8 @@ class ShiftedDenoiser(nn.Module):
         time = self.schedule.network_time(t).round().long().to(x.device).expand(len(x))
         precision = dtype_of(self.network, x)
         given = (x.to(precision) for x in (condition.lq, condition.mask) if x is not None)
-        return self.network((x / scale).to(precision), time, *given).to(x.dtype)
+        known = {} if condition.context is None else {"context": condition.context.to(precision)}
+        return self.network((x / scale).to(precision), time, *given, **known).to(x.dtype)
 
     def x0(self, out: Tensor, x: Tensor, t: int | Tensor, condition: Condition) -> Tensor:
         """The clean image that follows from an output at ``x``."""
