@@ -14,7 +14,7 @@ from benchmarks.sr import __main__ as command
 from benchmarks.sr import pictures, restorers
 from benchmarks.sr.methods import BICUBIC, LANCZOS, ROUNDING, Method, restored, sampled
 from benchmarks.sr.rows import measured, measured_real, real_table, table
-from benchmarks.sr.scores import blur, gradient_energy, scores
+from benchmarks.sr.scores import blur, gradient_energy, scores, spread_to_error
 from benchmarks.sr.sets import Photograph, photographs, present
 from inverse.samplers import DiffPIR, RedDiff
 from prior.denoiser import EDMHead
@@ -174,11 +174,13 @@ def test_figures_of_samples_and_of_their_mean():
     methods = [Method("bicubic", shifted(10)), Method("ours", shifted(-10, 10, 10, 10), "chosen")]
     kept = []
     plain, ours = measured("toys", photos, methods, border=4, kept=lambda photo, results: kept.append((photo.name, results)))
-    assert (plain.samples, plain.photographs, plain.mean_psnr) == (1, 2, None)
+    assert (plain.samples, plain.photographs, plain.mean_psnr, plain.spread) == (1, 2, None, None)
     # luma of 90, 100, 105 and 110 in 8 bits: 93, 102, 106, 110
     each = [20 * math.log10(255 / gap) for gap in (9, 8, 8, 8)]
     assert ours.psnr == pytest.approx(sum(each) / 4)
     assert ours.mean_psnr == pytest.approx(20 * math.log10(255 / 4))
+    # their mean is 3.75 above the truth, their variance 216.75 / 3
+    assert ours.spread == pytest.approx(math.sqrt(1.25 * 72.25) / 3.75)
     assert (ours.samples, ours.settings, ours.set) == (4, "chosen", "toys")
     assert ours.seconds_per_megapixel > 0
     assert [name for name, _ in kept] == ["a", "b"]
@@ -186,6 +188,15 @@ def test_figures_of_samples_and_of_their_mean():
     cells = [list(column.cells) for column in table("t", [plain, ours]).columns]
     assert cells[1] == ["bicubic", "ours, each of 4 samples", "ours, mean of the samples"]
     assert cells[3] == ["+0.00", f"{ours.psnr - plain.psnr:+.2f}", f"{ours.mean_psnr - plain.psnr:+.2f}"]
+
+
+def test_samples_of_the_truths_own_law_spread_as_they_err():
+    # truth and samples are independent grey noise: neither border nor number of samples matter
+    drawn = 0.5 + 0.1 * torch.randn(6, 1, 90, 90, generator=torch.Generator().manual_seed(0)).repeat(1, 3, 1, 1)
+    assert spread_to_error(drawn[1:], drawn[:1], border=4) == pytest.approx(1, abs=0.03)
+    assert spread_to_error(drawn[1:3], drawn[:1]) == pytest.approx(1, abs=0.03)
+    narrow = 0.5 + 0.3 * (drawn[1:] - 0.5)
+    assert spread_to_error(narrow, drawn[:1]) == pytest.approx(math.sqrt(1.2 * 0.09 / (1 + 0.09 / 5)), abs=0.03)
 
 
 def test_figures_without_a_truth():

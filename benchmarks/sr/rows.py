@@ -11,7 +11,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.sr.methods import BICUBIC, Method
-from benchmarks.sr.scores import Distance, Scores, blur, gradient_energy, scores
+from benchmarks.sr.scores import Distance, Scores, blur, gradient_energy, scores, spread_to_error
 from benchmarks.sr.sets import Photograph
 
 __all__ = ["RealRow", "Row", "measured", "measured_real", "real_table", "table"]
@@ -26,7 +26,8 @@ class Row:
     Attributes
     ----------
     samples: of each photograph; psnr, ssim, energy and lpips are means over them.
-    mean_psnr, mean_ssim, mean_energy: of the mean of the samples; None where there is one.
+    mean_psnr, mean_ssim, mean_energy: of the mean of the samples, and spread: see
+        :func:`~benchmarks.sr.scores.spread_to_error`; None where there is one sample.
     seconds_per_megapixel: of the result, for one sample.
     """
 
@@ -41,6 +42,7 @@ class Row:
     mean_psnr: float | None
     mean_ssim: float | None
     mean_energy: float | None
+    spread: float | None
     seconds_per_megapixel: float
     settings: str = ""
 
@@ -64,6 +66,19 @@ class RealRow:
     settings: str = ""
 
 
+@dataclass(frozen=True)
+class _Several:
+    """What there is to say of several samples of a photograph together."""
+
+    mean: Scores
+    spread: float
+
+    @classmethod
+    def of(cls, samples: Tensor, truth: Tensor, border: int) -> _Several:
+        mean = scores(samples.mean(0, keepdim=True), truth, border=border)
+        return cls(mean, spread_to_error(samples, truth, border=border))
+
+
 def measured(
     name: str,
     photos: Sequence[Photograph],
@@ -74,7 +89,7 @@ def measured(
     kept: Kept | None = None,
 ) -> list[Row]:
     """Every method on the photographs of the set ``name``; ``kept`` gets the first samples of each photograph."""
-    found: dict[str, list[tuple[list[Scores], Scores | None, float]]] = {method.name: [] for method in methods}
+    found: dict[str, list[tuple[list[Scores], _Several | None, float]]] = {method.name: [] for method in methods}
     for number, photo in enumerate(photos):
         if photo.truth is None:
             raise ValueError(f"photos must have a truth, {photo.name} has none; measured_real takes those")
@@ -82,8 +97,8 @@ def measured(
         for method in methods:
             results, seconds = _timed(method, photo, number)
             each = [scores(x[None], photo.truth, border=border, lpips=lpips) for x in results]
-            of_mean = scores(results.mean(0, keepdim=True), photo.truth, border=border) if len(results) > 1 else None
-            found[method.name].append((each, of_mean, seconds))
+            several = _Several.of(results, photo.truth, border) if len(results) > 1 else None
+            found[method.name].append((each, several, seconds))
             shown[method.name] = results[:1]
         if kept is not None:
             kept(photo, shown)
@@ -122,17 +137,18 @@ def _timed(method: Method, photo: Photograph, number: int) -> tuple[Tensor, floa
     return results.cpu(), seconds / (pixels / 1e6)
 
 
-def _row(name: str, method: Method, found: Sequence[tuple[list[Scores], Scores | None, float]]) -> Row:
+def _row(name: str, method: Method, found: Sequence[tuple[list[Scores], _Several | None, float]]) -> Row:
     each = [s for scores_of_samples, _, _ in found for s in scores_of_samples]
-    means = [s for _, s, _ in found if s is not None]
+    several = [s for _, s, _ in found if s is not None]
     perceptual = [s.lpips for s in each if s.lpips is not None]
     return Row(
         set=name, method=method.name, photographs=len(found), samples=len(each) // len(found),
         psnr=_mean([s.psnr for s in each]), ssim=_mean([s.ssim for s in each]), energy=_mean([s.energy for s in each]),
         lpips=_mean(perceptual) if perceptual else None,
-        mean_psnr=_mean([s.psnr for s in means]) if means else None,
-        mean_ssim=_mean([s.ssim for s in means]) if means else None,
-        mean_energy=_mean([s.energy for s in means]) if means else None,
+        mean_psnr=_mean([s.mean.psnr for s in several]) if several else None,
+        mean_ssim=_mean([s.mean.ssim for s in several]) if several else None,
+        mean_energy=_mean([s.mean.energy for s in several]) if several else None,
+        spread=_mean([s.spread for s in several]) if several else None,
         seconds_per_megapixel=_mean([seconds for _, _, seconds in found]), settings=method.settings,
     )  # fmt: skip
 
@@ -152,7 +168,7 @@ def _mean(values: Sequence[float]) -> float:
 def table(title: str, rows: Sequence[Row]) -> Table:
     """One line a method, grouped by set; what the mean of samples reaches is in a line of its own."""
     out = Table(title=title)
-    for column in ("set", "method", "PSNR", "above bicubic", "SSIM", "energy", "LPIPS", "s / MP"):
+    for column in ("set", "method", "PSNR", "above bicubic", "SSIM", "energy", "LPIPS", "spread", "s / MP"):
         out.add_column(column, justify="left" if column in ("set", "method") else "right")
     for name in dict.fromkeys(r.set for r in rows):
         mine = [r for r in rows if r.set == name]
@@ -161,10 +177,10 @@ def table(title: str, rows: Sequence[Row]) -> Table:
             who = r.method if r.samples == 1 else f"{r.method}, each of {r.samples} samples"
             perceptual = "" if r.lpips is None else f"{r.lpips:.3f}"
             cells = _cells(r.psnr, r.ssim, r.energy, plain)
-            out.add_row(f"{r.set}, {r.photographs}", who, *cells, perceptual, f"{r.seconds_per_megapixel:.2f}")
-            if r.mean_psnr is not None and r.mean_ssim is not None and r.mean_energy is not None:
+            out.add_row(f"{r.set}, {r.photographs}", who, *cells, perceptual, "", f"{r.seconds_per_megapixel:.2f}")
+            if r.mean_psnr is not None and r.mean_ssim is not None and r.mean_energy is not None and r.spread is not None:
                 cells, cost = _cells(r.mean_psnr, r.mean_ssim, r.mean_energy, plain), r.samples * r.seconds_per_megapixel
-                out.add_row("", f"{r.method}, mean of the samples", *cells, "", f"{cost:.2f}")
+                out.add_row("", f"{r.method}, mean of the samples", *cells, "", f"{r.spread:.2f}", f"{cost:.2f}")
         out.add_section()
     return out
 

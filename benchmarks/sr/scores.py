@@ -10,7 +10,7 @@ from torch import Tensor
 
 from restore.degradations import psnr_y, ssim_y, to_8_bits, to_luma
 
-__all__ = ["Distance", "Scores", "blur", "gradient_energy", "scores"]
+__all__ = ["Distance", "Scores", "blur", "gradient_energy", "scores", "spread_to_error"]
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Of two batches (B, 3, H, W) in [-1, 1], (B,), such as :class:`~restore.resshift.LPIPS`."""
@@ -48,6 +48,19 @@ def gradient_energy(x: Tensor, *, border: int = 0) -> float:
     Y = _luma(x)
     Y = Y[..., border : Y.shape[-2] - border, border : Y.shape[-1] - border]
     return float(Y.diff(dim=-2).square().sum() + Y.diff(dim=-1).square().sum())
+
+
+def spread_to_error(samples: Tensor, truth: Tensor, *, border: int = 0) -> float:
+    """``sqrt((1 + 1/S) mean var / mean (mean - truth)^2)`` of the luma of S >= 2 samples (S, 3, H, W), rounded to 8 bits.
+
+    1 where the truth (1, 3, H, W) could be one of the samples, less where they differ by less than they are wrong
+    (Fortin et al. 2014, "Why should ensemble spread match the RMSE of the ensemble mean?").
+    """
+    Y, y = _luma(samples), _luma(truth)
+    inner = (..., slice(border, y.shape[-2] - border), slice(border, y.shape[-1] - border))
+    variance = Y.var(dim=0)[inner].mean()
+    error = (Y.mean(0) - y[0])[inner].square().mean()
+    return float(((1 + 1 / len(samples)) * variance / error.clamp(min=1e-9)).sqrt())
 
 
 def blur(x: Tensor) -> float:
