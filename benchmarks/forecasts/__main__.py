@@ -76,8 +76,8 @@ def measured(args: argparse.Namespace, data: SeriesSet, given: dict[str, TSDiffP
     unconditional = {name: model for name, model in given.items() if not model.config.conditional}
     if "refine" in args.studies:
         bases = {method.name: fitted[method.name] for method in BASELINES if method.name in fitted}
-        for model in unconditional.values():
-            rows += refined(data, bases, model, args.paths)
+        for name, model in unconditional.items():
+            rows += refined(data, bases, name, model, args.paths)
     if "lps" in args.studies:
         made = downstreams(data.freq, args.epochs, args.batches, seed=args.seed, accelerator=_accelerator(args.device))
         chosen = {name: one for name, one in made.items() if wanted(args, name)}

@@ -69,21 +69,25 @@ def refiners(step: float, tau: int) -> dict[str, Refiner]:
 
 
 def refined(
-    data: SeriesSet, bases: Mapping[str, Predictor], model: TSDiffPredictor, paths: int, *, windows: int = 256
+    data: SeriesSet, bases: Mapping[str, Predictor], name: str, model: TSDiffPredictor, paths: int, *, windows: int = 256
 ) -> Iterator[Row]:
-    """Each base forecast, and what each variant makes of it; tau is found on ``windows`` training windows."""
+    """Each base forecast, and what each variant makes of it with the model ``name``, which all but TSDiff are told with.
+
+    tau is found on ``windows`` training windows.
+    """
+    whose = "" if name == "TSDiff" else f" of {name}"
     series = [Series.of_entry(entry, model.config, i).known() for i, entry in enumerate(data.test)]
     window, network = model.window(series), _unconditional(model)
     tau, seconds = timed(lambda: representative_step(network, _training_window(data, model, windows), batch=model.batch_size))
     step = STEPS.get(data.name, 0.1)
-    for name, base in bases.items():
+    for base_name, base in bases.items():
         samples, took = timed(partial(forecasts, base, data.test, paths))
-        yield row(data, "refine", name, samples, (None, took), "")
+        yield row(data, "refine", base_name, samples, (None, took), "")
         start = torch.from_numpy(samples)
         for variant, refiner in refiners(step, tau).items():
             found, took = timed(partial(_paths, refiner, model, window, start, paths))
             settings = f"tau {tau} in {seconds:.1f} s, step {step}, seed {model.seed}"
-            yield row(data, "refine", f"{name}, {variant}", found, (None, took), settings)
+            yield row(data, "refine", f"{base_name}, {variant}{whose}", found, (None, took), settings)
 
 
 def _paths(refiner: Refiner, model: TSDiffPredictor, window: Window, base: torch.Tensor, paths: int) -> NDArray[np.float32]:
