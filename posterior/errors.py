@@ -10,6 +10,10 @@ USER_ERRORS = (ValueError, TypeError, OSError, MemoryError)
 """What the library raises for bad input. Anything else is a bug and keeps its traceback."""
 
 
+CPU_MEMORY = ("can't allocate memory", "not enough memory")
+"""What torch's allocator of main memory says, in a RuntimeError."""
+
+
 def one_line(error: BaseException) -> str | None:
     """The message for the user, on one line, or None for a bug.
 
@@ -30,7 +34,9 @@ def one_line(error: BaseException) -> str | None:
 
 def _out_of_memory(error: BaseException) -> bool:
     torch = sys.modules.get("torch")  # where torch has not been imported, it has not raised either
-    return isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError))
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in CPU_MEMORY)
 
 
 def _joined(message: str) -> str:

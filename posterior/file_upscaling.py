@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FileUpscaling"]
 
-WHOLE = 1.0  # megapixels of the result that are never cut: the first stage takes a few GB for each
+WHOLE = 1.0  # megapixels of the restorer's result above which it is cut: the first stage takes a few GB for each
 SMALLEST = 4  # pixels a side
 LATENT = 8  # tiles begin at multiples of that, on whole latents of every released model
 
@@ -83,9 +83,10 @@ class FileUpscaling:
         return picture.size[0] * factor, picture.size[1] * factor
 
     def _tiling(self, picture: Picture) -> Tiling | None:
-        """The tiles as the options have them, in pixels of the result, for what the restorer gets."""
+        """The tiles as the options have them, in pixels of the restorer's result, for what it gets."""
         height, width = (side * self._enlarged * self.model.factor for side in picture.size)
-        if not self.options.tile or height * width <= min(self.options.tile_above, WHOLE) * 1e6:
+        above = WHOLE if self.options.tile_above is None else self.options.tile_above
+        if not self.options.tile or height * width <= above * 1e6:
             return None
         multiple, factor = self.model.multiple, self.model.factor
         tile = max(self.options.tile // factor // multiple, 1) * multiple

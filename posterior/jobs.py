@@ -14,7 +14,7 @@ import prior
 from inverse.operators.base import Operator
 from posterior import calibration, samplers
 from posterior.calibration import Calibrated
-from posterior.commands.options import Options
+from posterior.commands.options import Options, SamplerName
 from posterior.errors import one_line
 from posterior.images import FORMATS, Picture, check_format, encode, read, write_atomically
 from posterior.outputs import compute_device
@@ -25,6 +25,7 @@ from prior.denoiser import Denoiser
 
 __all__ = ["STD_WHITE", "Failure", "Item", "Job", "Outcome", "Result", "check_free", "check_result", "over_files", "run"]
 
+PRIOR, SAMPLER, ABOVE = "photos", SamplerName.reddiff, 4.0  # where the options leave them out
 STD_WHITE = 0.25  # the standard deviation that is white in a .std.png: about that of a photograph's pixels
 
 Progress = Callable[[float, float], None]
@@ -111,13 +112,9 @@ def run(task: Task, source: Path, target: Path, options: Options, progress: Prog
     """Restore the file ``source`` to the file ``target``, or every image of the folder ``source`` to the folder ``target``."""
 
     def prepare() -> Process:
-        tiling = Tiling(tile=options.tile, overlap=options.overlap, above=options.tile_above)
-        model = prior.load(options.model, weights=options.weights)
-        if not isinstance(model, Denoiser):
-            raise ValueError(
-                f"--model {options.model} is no prior but a restorer: posterior upscale --method resshift takes it"
-            )
-        model.to(compute_device(options.device))
+        above = ABOVE if options.tile_above is None else options.tile_above
+        tiling = Tiling(tile=options.tile, overlap=options.overlap, above=above)
+        model = prior.load(options.model or PRIOR, weights=options.weights).to(compute_device(options.device))
         return lambda item, step: _process(task, item, model, tiling, options, step)
 
     return over_files(prepare, source, target, options, progress)
@@ -162,7 +159,7 @@ def _process(
     check_result(item, (picture.size[0] * problem.scale, picture.size[1] * problem.scale), options)
 
     def choose(operator: Operator) -> Sampler:
-        return samplers.chosen(options.sampler, operator, steps=options.steps, samples=options.samples)
+        return samplers.chosen(options.sampler or SAMPLER, operator, steps=options.steps, samples=options.samples)
 
     restored = restore(problem, model, choose, tiling, seed=options.seed, progress=step)
     calibrated = _calibration(restored, picture, options)
@@ -185,13 +182,13 @@ def _calibration(restored: Restored, picture: Picture, options: Options) -> Cali
     # a grey picture, or one put together from tiles, is none of those that calibrations are measured on
     if restored.std is None or restored.tiles > 1 or len(picture.colour) == 1:
         return None
-    weights = calibration.identity(options.model, options.weights)
+    weights = calibration.identity(options.model or PRIOR, options.weights)
     found = calibration.find(restored.operator, (3, *restored.picture.size), sampler=restored.sampler, prior=weights)
     return None if found is None else Calibrated.of(found)
 
 
 def _result(item: Item, restored: Restored, options: Options, calibrated: Calibrated | None) -> Result:
-    picture, share = restored.picture, restored.measured_share
+    picture, share, name = restored.picture, restored.measured_share, options.model or PRIOR
     return Result(
         input=str(item.source),
         output=str(item.target),
@@ -201,7 +198,7 @@ def _result(item: Item, restored: Restored, options: Options, calibrated: Calibr
         width=picture.size[1],
         channels=len(picture.colour) + (picture.alpha is not None),
         bits=picture.depth,
-        model=options.model if options.weights is None else f"{options.model} ({options.weights})",
+        model=name if options.weights is None else f"{name} ({options.weights})",
         operator=repr(restored.operator),
         residual_ratio=restored.residual_ratio,
         measured_share=share,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,7 +21,6 @@ __all__ = ["COMPACT", "Upscaling"]
 
 COMPACT = "photos-x4"
 DTYPES = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
-OURS = {field.name: field.default for field in fields(Options)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +61,14 @@ class Upscaling:
 
     def _check(self, options: Options) -> str:
         """The name of the restorer; ``ValueError`` for options that do not go together."""
-        if options.sampler != OURS["sampler"]:
+        if options.sampler is not None:
             raise ValueError(
                 f"--sampler {options.sampler} belongs to --method posterior; a restorer has one sampler, its chain"
             )
         if self.mask is not None and self.factor is not None:
             raise ValueError("--factor must be left out with --mask: fill in first, then enlarge what came of it")
         tiles.Tiling(tile=options.tile, overlap=options.overlap)  # raises what it always raises
-        if options.model != OURS["model"]:
+        if options.model is not None:
             if self.face:
                 raise ValueError(f"--face chooses the model, and so does --model {options.model}; leave one of them out")
             return options.model
@@ -78,6 +77,8 @@ class Upscaling:
     def _default(self, weights: Path | None) -> str:
         if self.face:
             return "faceir" if self.mask is None else "inpaint_face"
+        if weights is not None and not weights.exists():
+            raise FileNotFoundError(f"--weights: there is no file or folder {weights}")
         known = None if weights is None else task_of_file(weights)
         if known is not None:
             return known
@@ -102,6 +103,9 @@ class Upscaling:
         self._check_mask(name, model)
         notes += [str(warning.message) for warning in told]
         if options.steps is not None:
+            T = model.model.schedule.T
+            if options.steps > T:
+                raise ValueError(f"--steps must be 1..{T} for {name}, whose chain has {T}, got {options.steps}")
             model.model.schedule = model.model.schedule.respace(options.steps)
         return model.to(device)
 

@@ -58,8 +58,9 @@ class SamplerName(StrEnum):
 
 
 SAMPLER = (
-    "Network evaluations by default: ddrm 20; reddiff 60, and 71 a sample; diffpir, ddnm and daps 100; pigdm, dps and mcg "
-    "100, about twice as slow. But for reddiff, each sample costs as many again. auto: what suits the operator."
+    "Default reddiff. Network evaluations by default: ddrm 20; reddiff 60, and 71 a sample; diffpir, ddnm and daps 100; "
+    "pigdm, dps and mcg 100, about twice as slow. But for reddiff, each sample costs as many again. auto: what suits the "
+    "operator."
 )
 
 
@@ -67,9 +68,11 @@ SAMPLER = (
 class Options:
     """How to restore, whatever was done to the image: the model, the sampler, the output and the limits."""
 
-    model: Annotated[str, typer.Option(help="The prior; `posterior weights list` names them.")] = "photos"
+    model: Annotated[
+        str | None, typer.Option(help="The prior; `posterior weights list` names them; default photos.", show_default=False)
+    ] = None
     weights: Annotated[Path | None, typer.Option(help="File to load the prior's weights from instead.")] = None
-    sampler: Annotated[SamplerName, typer.Option(help=SAMPLER)] = SamplerName.reddiff
+    sampler: Annotated[SamplerName | None, typer.Option(help=SAMPLER, show_default=False)] = None
     steps: Annotated[int | None, typer.Option(min=1, max=10_000, help="Network evaluations; default: the sampler's own.")] = (
         None
     )
@@ -95,5 +98,8 @@ class Options:
     ] = False
     tile: Annotated[int, typer.Option(min=0, help="Side of the tiles; 0 never cuts.", rich_help_panel=LARGE)] = 512
     overlap: Annotated[int, typer.Option(min=0, help="Pixels that tiles share.", rich_help_panel=LARGE)] = 64
-    tile_above: Annotated[float, typer.Option(min=0, help="Cut images of more megapixels.", rich_help_panel=LARGE)] = 4.0
+    tile_above: Annotated[
+        float | None,
+        typer.Option(min=0, help="Cut images of more megapixels; default 4, with resshift 1.", rich_help_panel=LARGE),
+    ] = None
     max_megapixels: Annotated[float, typer.Option(min=0.0, help="Refuse larger images.", rich_help_panel=LARGE)] = 100.0

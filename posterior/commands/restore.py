@@ -81,12 +81,13 @@ def inpaint(
 def upscale(
     *,
     method: Annotated[
-        Method,
+        Method | None,
         typer.Option(
-            help="posterior: the image was made smaller in a known way. resshift: a trained restorer for any damage; "
-            "--weights names its files, --model its task."
+            help="resshift: a trained restorer for any damage; --weights names its files, --model its task. posterior: the "
+            "image was made smaller in a known way. Default resshift; with --kernel or --noise posterior.",
+            show_default=False,
         ),
-    ] = Method.posterior,
+    ] = None,
     factor: Annotated[
         int | None,
         typer.Option(min=2, max=16, help="How many times larger; default 4, and 1 for restorers that keep the size."),
@@ -121,7 +122,9 @@ def upscale(
         bool, typer.Option("--compile", help="Compile first: for folders of equal sizes.", rich_help_panel=RESSHIFT)
     ] = False,
 ) -> Task | Job:
-    """Enlarge an image: one that was made smaller in a known way, or by a network trained to restore."""
+    """Enlarge an image: by a network trained to restore, or one that was made smaller in a known way."""
+    if method is None:
+        method = Method.resshift if kernel is None and noise is None else Method.posterior
     if method is Method.resshift:
         from posterior.upscaling import Upscaling
 

@@ -47,7 +47,7 @@ def seam(window: int, shift: int, axes: tuple[int, ...], *, device: torch.device
     apart = torch.zeros(window**2, window**2, dtype=torch.bool, device=device)
     for axis in axes:
         beyond = coordinates[axis] >= window - shift
-        apart = apart | (beyond[:, None] != beyond[None, :])
+        apart = apart | (beyond[:, None] ^ beyond[None, :])
     return torch.where(apart, MASKED, 0.0)
 
 

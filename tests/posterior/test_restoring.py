@@ -40,7 +40,7 @@ def test_denoise_improves(tmp_path):
     [
         ("deblur", "--sigma", 1.0),
         ("deblur", "--motion", "5,30"),
-        ("upscale", "--factor", 2),
+        ("upscale", "--factor", 2, "--method", "posterior"),
         ("upscale", "--factor", 2, "--kernel", "area"),
         ("denoise",),
         ("colorize",),
@@ -193,7 +193,7 @@ def test_the_record_says_which_calibration_applies(tmp_path, monkeypatch):
     save(tmp_path / "grey.png", noisy((20, 24), 1)[1])
 
     def upscaled(*options, source="y.png"):
-        given = ("--samples", 2, "--steps", 3, "--overwrite", *options)
+        given = ("--method", "posterior", "--samples", 2, "--steps", 3, "--overwrite", *options)
         return run("upscale", tmp_path / source, tmp_path / "x.png", *given)
 
     assert json.loads(upscaled("--json").stdout)["results"][0]["calibration"] == {

@@ -62,6 +62,22 @@ def values(height, width, channels=3, seed=0):
     return smooth[0].permute(1, 2, 0).numpy()
 
 
+def test_a_file_too_large_for_the_memory_does_not_stop_a_folder(tmp_path, monkeypatch, exact):
+    (tmp_path / "in").mkdir()
+    for name, side in (("a", 8), ("b", 16)):
+        save(tmp_path / "in" / f"{name}.png", values(side, side))
+
+    def greedy(self, x, t, lq):
+        return lq if x.shape[-1] < 64 else torch.empty(2**60)
+
+    monkeypatch.setattr(tiny.Enlarges, "forward", greedy)
+    result = upscale(tmp_path / "in", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "out of memory (" in result.stderr
+    assert "take less at once: --tile for images" in result.stderr
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
 def upscale(source, target, *args):
     return run("upscale", source, target, "--method", "resshift", *args)
 
@@ -95,6 +111,41 @@ def test_tiles_have_no_seams_and_sizes_are_exact(tmp_path, factor, suffix):
     assert records["cut"]["tiles"] == 3 * 5
     assert records["cut"]["network_calls"] == 4 * records["cut"]["tiles"]
     assert (records["cut"]["width"], records["cut"]["height"], records["cut"]["bits"]) == (48 * factor, 32 * factor, 16)
+
+
+@pytest.mark.usefixtures("exact")
+def test_a_restorer_enlarges_unless_the_reduction_is_told(tmp_path):
+    source = save(tmp_path / "y.png", values(8, 8))
+    methods = {}
+    for name, options in (
+        ("plain", ()),
+        ("told", ("--noise", 0.02, "--steps", 2)),
+        ("area", ("--kernel", "area", "--steps", 2)),
+    ):
+        result = run("upscale", source, tmp_path / f"{name}.png", *options, "--json")
+        assert result.exit_code == 0, result.output
+        methods[name] = json.loads(result.stdout)["results"][0]["model"]
+    assert methods == {"plain": "photos-x4", "told": "photos", "area": "photos"}
+
+
+@pytest.mark.usefixtures("exact")
+def test_cut_above_as_told(tmp_path):
+    source = save(tmp_path / "y.png", values(32, 48))  # the restorer's result is 128 x 192
+    for above, tiles in (("0.02", 15), ("0.03", 1)):
+        given = ("--tile", 64, "--overlap", 32, "--tile-above", above, "--factor", 2, "--overwrite", "--json")
+        (record,) = json.loads(upscale(source, tmp_path / "x.png", *given).stdout)["results"]
+        assert record["tiles"] == tiles
+
+
+@pytest.mark.slow
+def test_the_shipped_network_has_no_seams(tmp_path):
+    source = save(tmp_path / "y.png", values(96, 160), depth=16)
+    pictures = []
+    for name, options in (("whole", ("--tile", 0)), ("cut", ("--tile", 256, "--overlap", 64, "--tile-above", 0))):
+        assert run("upscale", source, tmp_path / f"{name}.png", *options).exit_code == 0
+        pictures.append(read(tmp_path / f"{name}.png").colour)
+    difference = (pictures[0] - pictures[1]).abs()
+    assert 0 < difference.max() < 1 / 255
 
 
 @pytest.mark.usefixtures("exact")
@@ -252,12 +303,14 @@ def assert_refused(workplace, monkeypatch, args, message):
         ("y.png x.png --model realsr_v3 --weights files --mask m.png", "--mask: realsr_v3 takes none"),
         ("y.png x.png --weights files --mask m.png", "is 9 x 8, but y.png is 8 x 8"),
         ("y.png x.png --weights files --mask all.png", "leaves no pixel of y.png"),
-        ("y.png x.png --weights files --steps 9", "count must lie in 1..4"),
+        ("y.png x.png --weights files --steps 9", "--steps must be 1..4 for realsr_v3, whose chain has 4, got 9"),
         ("moving.gif x.png --weights files", "moving.gif: not a PNG, JPEG, TIFF or WebP image"),
         ("y.png x.png --face", "faceir does not ship: give weights"),
         ("y.png x.png --model paintings --weights files", "'paintings' is unknown"),
         ("y.png x.png --weights mine.pth", "--model must name the task that mine.pth was trained for"),
         ("y.png x.png --face --model deblur", "leave one of them out"),
+        ("y.png x.png --weights nowhere", "--weights: there is no file or folder nowhere"),
+        ("y.png x.png --model photos", "'photos' is a prior, no restorer"),
     ],
 )
 def test_unfit_files_are_one_line_and_write_nothing(workplace, monkeypatch, args, message):
@@ -288,8 +341,10 @@ def test_bad_input_is_one_line_and_writes_nothing(workplace, monkeypatch, args, 
 
 def test_options_of_the_restorer_need_its_method(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
+    for method in (("--method", "posterior"), ("--kernel", "area"), ("--noise", "0.02")):
+        assert_one_error_line(run("upscale", "y.png", "x.png", *method, "--face"), "--face belongs to --method resshift")
     for option in ("--face", "--mask m.png", "--autoencoder a.pth", "--precision bf16", "--compile", "--channels-last"):
-        refused = run("upscale", "y.png", "x.png", *option.split(" "))
+        refused = run("upscale", "y.png", "x.png", "--method", "posterior", *option.split(" "))
         assert_one_error_line(refused, f"{option.split(' ')[0]} belongs to --method resshift")
 
 

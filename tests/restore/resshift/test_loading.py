@@ -12,6 +12,7 @@ from safetensors.torch import save
 
 import restore
 from prior import registry
+from prior.randomness import MemberNoise
 from prior.schedules import Shifted
 from restore.resshift import (
     Condition,
@@ -134,6 +135,15 @@ def test_precision_layout_and_compilation(files, monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))  # in place, when first called
     model = load("realsr_v3", files, compile=True)
     assert compiled == [model.model.network, model.first_stage.encoder, model.first_stage.decoder]
+
+
+@pytest.mark.slow
+def test_compiled_networks_answer_the_same(files):
+    y = image(1, 3, 8, 8)
+    exact, compiled = load("realsr_v3", files), load("realsr_v3", files, compile=True)
+    assert any(getattr(m, "shift", 0) for m in compiled.model.network.modules())  # their mask is compiled as well
+    a, b = (m(2 * y - 1, noise=MemberNoise(0, 1)) for m in (exact, compiled))
+    torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
 @pytest.fixture
