@@ -30,11 +30,12 @@ class Scores:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Baseline:
-    """The answer of a classical method: its name, the image (1, C, H, W) in [0, 1] and its wall-clock seconds."""
+    """The answer of another method: its name, the image (1, C, H, W) in [0, 1], its wall-clock seconds and its kind."""
 
     name: str
     image: Tensor
     seconds: float
+    kind: str = "classical"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,7 +47,7 @@ class Case:
     name: of the case, a few words; summary: what happened to the image, a sentence or two.
     reconstruction: of a batch of one.
     truth: (1, C, H, W) in [0, 1], where it is known.
-    baselines: what classical methods make of the same measurement.
+    baselines: what other methods make of the same measurement.
     shown: stands for a measurement that is no picture, (1, C, H, W), such as a pseudo-inverse.
     credit: whose picture it is.
     calibration: of the reconstruction's samples, where one was measured for just this task, sampler and prior.
@@ -120,7 +121,9 @@ def views(case: Case) -> list[View]:
     samples = len(case.reconstruction.samples)
     found = [_input(case, own)]
     for i, baseline in enumerate(case.baselines, 1):
-        found.append(_image(f"baseline-{i}", baseline.name, "classical, from the same input", picture(baseline.image[0])))
+        found.append(
+            _image(f"baseline-{i}", baseline.name, f"{baseline.kind}, from the same input", picture(baseline.image[0]))
+        )
     found.append(_image("estimate", "Posterior", "the estimate", own["estimate"].values))
     if case.truth is not None:
         found.append(_image("truth", "Truth", "the original", picture(case.truth[0])))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 import prior
+import restore
 from inverse import RedDiff
 from inverse.classical import bicubic_upscale, tv_reconstruct
 from inverse.operators import Blur, Downsample, Gaussian, Inpaint
@@ -92,6 +93,11 @@ class _Task:
     credit: str
     operator: Callable[[Plan], LinearOperator]
     classical: dict[str, Callable[[LinearOperator, Tensor], Tensor]]
+    trained: dict[str, Callable[[LinearOperator, Tensor], Tensor]] = field(default_factory=dict)  # networks that restore
+
+
+def _resshift(A: LinearOperator, y: Tensor) -> Tensor:
+    return restore.ResShift.load("photos-x4").upscale(y, seed=0)
 
 
 TASKS = (
@@ -127,6 +133,7 @@ TASKS = (
             "Bicubic": lambda A, y: bicubic_upscale(y, 4),
             "Total variation": lambda A, y: tv_reconstruct(A, y, UPSCALE_TV),
         },
+        trained={"ResShift": _resshift},
     ),
 )
 
@@ -220,7 +227,8 @@ def _restore(task: _Task, plan: Plan, model: Denoiser, known: str | None, progre
     truth = _photo(task, plan.size)
     A = task.operator(plan)
     y = A.measure(truth, seed=plan.seed)
-    baselines = tuple(_baseline(name, method, A, y) for name, method in task.classical.items())
+    baselines = [_baseline(name, method, A, y) for name, method in task.classical.items()]
+    baselines += [_baseline(name, method, A, y, "a trained restorer") for name, method in task.trained.items()]
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     sampler = RedDiff(steps=plan.steps, samples=plan.samples)
     out = sampler.reconstruct(model, A.to(device), y.to(device), seed=plan.seed, progress=progress)
@@ -229,16 +237,18 @@ def _restore(task: _Task, plan: Plan, model: Denoiser, known: str | None, progre
         summary=task.summary,
         reconstruction=out,
         truth=truth,
-        baselines=baselines,
+        baselines=tuple(baselines),
         credit=task.credit,
         calibration=calibration.find(A, tuple(truth.shape[1:]), sampler=sampler, prior=known),
     )
 
 
-def _baseline(name: str, method: Callable[[LinearOperator, Tensor], Tensor], A: LinearOperator, y: Tensor) -> Baseline:
+def _baseline(
+    name: str, method: Callable[[LinearOperator, Tensor], Tensor], A: LinearOperator, y: Tensor, kind: str = "classical"
+) -> Baseline:
     began = time.perf_counter()
     image = method(A, y)
-    return Baseline(name=name, image=image, seconds=time.perf_counter() - began)
+    return Baseline(name=name, image=image, seconds=time.perf_counter() - began, kind=kind)
 
 
 def _photo(task: _Task, size: int) -> Tensor:

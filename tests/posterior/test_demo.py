@@ -87,7 +87,8 @@ def test_the_classical_baselines_are_no_straw_men(made):
     deblur, inpaint, upscale, ct, mri = made[0].cases
     assert deblur.baseline_scores["Total variation"].psnr > deblur.input_scores.psnr + 1
     assert inpaint.baseline_scores["Total variation"].psnr > inpaint.input_scores.psnr + 10
-    assert set(upscale.baseline_scores) == {"Bicubic", "Total variation"}
+    assert set(upscale.baseline_scores) == {"Bicubic", "Total variation", "ResShift"}
+    assert upscale.baseline_scores["ResShift"].psnr > upscale.baseline_scores["Bicubic"].psnr
     assert upscale.input_scores.psnr is None
     assert ct.baseline_scores["Total variation"].psnr > ct.baseline_scores["Filtered back-projection"].psnr + 15
     assert mri.baseline_scores["L1-wavelet"].psnr > mri.baseline_scores["Zero-filled"].psnr + 3
