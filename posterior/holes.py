@@ -33,7 +33,8 @@ def of_file(path: Path) -> Holes:
 
     def holes(picture: Picture, name: Path) -> Tensor:
         file = path / name if path.is_dir() else path
-        mask = read(file)
+        pixels = picture.size[0] * picture.size[1]  # a picture that was let through lets its mask through
+        mask = read(file, max_megapixels=max(100.0, pixels / 1e6))
         if mask.size != picture.size:
             sizes = [f"{width} x {height}" for height, width in (mask.size, picture.size)]
             raise ValueError(f"--mask {file} is {sizes[0]}, but {name} is {sizes[1]}; they must be of one size")
