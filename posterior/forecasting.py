@@ -86,7 +86,7 @@ def impute(
     if levels and options.wide:
         raise ValueError("--quantiles is for long files; the filled file of --wide has its columns")
     df, forecaster = work.begin(data, progress)
-    number = _number(forecaster.columns.series(df, forecaster.predictor.config.frequency), plot_id)
+    number = _number(forecaster.columns.series(df, forecaster.predictor.config.frequency, whole=True), plot_id)
     made = forecaster.imputations(df, progress=progress)
     filled = forecaster.filled(made, levels=levels)
     files = [] if plot is None else [(plot, _drawn(_gap_chart(*made[number], forecaster.predictor.prediction_length), plot))]

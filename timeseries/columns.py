@@ -91,16 +91,17 @@ class Columns:
         if self.target is None and self.id is not None:
             raise ValueError(f"a wide frame has its series in columns and no id column, got id={self.id!r} and target=None")
 
-    def series(self, df: pd.DataFrame, frequency: Frequency) -> list[FrameSeries]:
+    def series(self, df: pd.DataFrame, frequency: Frequency, *, whole: bool = False) -> list[FrameSeries]:
         """All series of ``df``, in the order in which they first appear.
 
-        Raises ``TypeError`` for what is no frame, and ``ValueError`` naming column, series and first bad row: for missing
+        With covariates a series ends with its last value, rows after it being the future; ``whole`` keeps these rows in it, as
+        gaps. Raises ``TypeError`` for what is no frame, and ``ValueError`` naming column, series and first bad row: for missing
         columns, times that are none, twice the same time, values that are no numbers or infinite, covariates with gaps.
         """
         df = self.framed(df)
         times = times_of(df[self.time], f"column {self.time!r}", by_clock=frequency.unit in WALL)
         parts = self._wide(df) if self.target is None else self._long(df)
-        return [self._one(item_id, rows, df, column, times, frequency) for item_id, rows, column in parts]
+        return [self._one(item_id, rows, df, column, times, frequency, whole) for item_id, rows, column in parts]
 
     def with_times(self, df: pd.DataFrame) -> pd.DataFrame:
         """``df`` with its index as columns where the times are in it. Raises ``TypeError`` for what is no frame."""
@@ -145,7 +146,14 @@ class Columns:
             yield name, np.arange(len(df)), name
 
     def _one(
-        self, item_id: Any, rows: Rows, df: pd.DataFrame, column: Any, times: pd.DatetimeIndex, frequency: Frequency
+        self,
+        item_id: Any,
+        rows: Rows,
+        df: pd.DataFrame,
+        column: Any,
+        times: pd.DatetimeIndex,
+        frequency: Frequency,
+        whole: bool,
     ) -> FrameSeries:
         name = repr(column if item_id is None else item_id)
         try:
@@ -161,7 +169,7 @@ class Columns:
         if not self.covariates:
             return FrameSeries(item_id=item_id, name=name, grid=grid, target=target)
         known = np.flatnonzero(~np.isnan(target))
-        target = target[: known[-1] + 1] if len(known) else target
+        target = target[: known[-1] + 1] if len(known) and not whole else target
         covariates = np.full((length, len(self.covariates)), np.nan)
         for k, covariate in enumerate(self.covariates):
             covariates[steps, k] = _numbers(df[covariate], rows, f"series {name}: column {covariate!r}")

@@ -156,8 +156,8 @@ class Forecaster:
         """The frame on its regular grid, gaps filled with the median of ``samples`` series that fit what is known.
 
         Long: id, time, target, ``imputed`` (whether it was missing) and the quantiles of ``levels``. Wide: as it was. Known
-        values stay as they are. Rows after the last one are no gaps. Raises besides ``TypeError`` for a conditional model, and
-        ``ValueError`` for levels with a wide frame.
+        values stay as they are. Every row is filled, also after the last value, so that covariates must be known in all.
+        Raises besides ``TypeError`` for a conditional model, and ``ValueError`` for levels with a wide frame.
         """
         return self.filled(self.imputations(df, samples=samples, progress=progress), levels=levels)
 
@@ -168,7 +168,7 @@ class Forecaster:
         paths = self.predictor.num_samples if samples is None else samples
         if paths < 1:
             raise ValueError(f"samples must be at least 1, got {paths}")
-        found, made = self._series(df), []
+        found, made = self.columns.series(df, self.predictor.config.frequency, whole=True), []
         for number, (one, entry) in enumerate(zip(found, self._entries(found), strict=True)):
             made.append((one, fill(self.predictor, entry, paths, number=number)))
             if progress is not None:

@@ -41,10 +41,13 @@ def filled_table(filled: Iterable[tuple[FrameSeries, Paths]], levels: Sequence[f
 
 
 def wide_table(filled: Sequence[tuple[FrameSeries, Paths]], columns: Columns) -> pd.DataFrame:
-    """Time and a column for each filled series; all have the grid of the frame."""
+    """Time and a column for each filled series; raises ``ValueError`` where one is shorter than the others."""
     longest = max((series for series, _ in filled), key=len)
-    parts = {series.item_id: pd.Series(_whole(series, samples)) for series, samples in filled}
-    return pd.DataFrame({columns.time: longest.grid.times(0, len(longest)), **parts})
+    times = longest.grid.times(0, len(longest))
+    for series, _ in filled:
+        if len(series) < len(longest):
+            raise ValueError(f"series {series.name}: ends before the others, the first missing row is {times[len(series)]}")
+    return pd.DataFrame({columns.time: times, **{series.item_id: _whole(series, samples) for series, samples in filled}})
 
 
 def base_paths(
@@ -111,5 +114,9 @@ def _quantiles(samples: Paths, levels: Sequence[float]) -> dict[str, NDArray[np.
 
 
 def _whole(series: FrameSeries, samples: Paths) -> NDArray[np.float64]:
-    """The series itself, in gaps the median of ``samples``."""
-    return np.where(np.isnan(series.target), np.median(samples, 0), series.target)
+    """The series itself, in gaps the median of ``samples``; raises ``ValueError`` where that is none."""
+    whole = np.where(np.isnan(series.target), np.median(samples, 0), series.target)
+    if not np.isfinite(whole).all():
+        time = series.grid.times(int((~np.isfinite(whole)).argmax()), 1)[0]
+        raise ValueError(f"series {series.name}: what fills its gaps must be finite, but is not at {time}")
+    return whole

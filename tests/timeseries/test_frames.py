@@ -1,5 +1,6 @@
 """Pandas frames, long and wide: what comes out of them, how irregular ones are read, and which are refused."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -311,6 +312,34 @@ def test_series_of_zeros_and_whole_series_need_no_model():
         Forecaster(predictor(conditional=True), WIDE).impute(frame)
     with pytest.raises(ValueError, match="levels are for long frames"):
         Forecaster(predictor(), WIDE).impute(frame, levels=(0.5,))
+
+
+def test_with_covariates_every_row_is_filled_also_after_the_last_value():
+    made, df = predictor(covariates=1, covariate_statistics=((30.0, 20.0),)), with_future(6)
+    gone = df.assign(y=df.y.where(~df.index.isin([7, *range(100, 140)])))
+    filled = Forecaster(made, KNOWN).impute(gone)
+    assert filled.ds.tolist() == df.ds.tolist()
+    assert filled.index[filled.imputed].tolist() == gone.index[gone.y.isna()].tolist()
+    assert np.isfinite(filled.y).all()
+    frame = gone.pivot(index="ds", columns="unique_id", values="y").assign(heat=np.arange(66.0))
+    across = Columns(target=None, covariates=("heat",))
+    table = Forecaster(made, across).impute(frame)
+    assert table.ds.tolist() == frame.index.tolist()
+    np.testing.assert_allclose(np.r_[table.a, table.b], filled.y, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"series 'a': covariate 'heat' must be known .* missing at 2020-01-03 16:00:00"):
+        Forecaster(made, across).impute(frame.assign(heat=np.r_[np.arange(64.0), np.nan, np.nan]))
+
+
+def test_what_is_filled_is_never_missing():
+    made, frame = Forecaster(predictor(), WIDE), wide()
+    frame.iloc[[3, 40], 1] = np.nan
+    done = made.imputations(frame)
+    short = replace(done[1][0], target=done[1][0].target[:50])
+    with pytest.raises(ValueError, match="series 'b': ends before the others, the first missing row is 2020-01-03 02:00:00"):
+        made.filled([done[0], (short, done[1][1][:, :50])])
+    done[1][1][:, 40] = np.nan
+    with pytest.raises(ValueError, match="series 'b': what fills its gaps must be finite, but is not at 2020-01-02 16:00:00"):
+        made.filled(done)
 
 
 # --- refinement, samples, backtests
