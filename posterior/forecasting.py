@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from timeseries.frames import Forecaster
 from timeseries.frequencies import Frequency, quiet_periods
 from timeseries.predictor import TSDiffPredictor
 from timeseries.scores import Scores
+from timeseries.tables import Made, check_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +35,27 @@ HOURLY = "hourly"  # the model that ships
 PLOTS = (".png", ".svg", ".pdf")
 SHOWN = 4  # horizons of history in a chart
 
+SPOKEN = {
+    r"^(time|id|target) must not be": r"--\1 must not be",
+    r"^levels must": "--quantiles must",
+}
+"""What the library's errors call its arguments, and how the command line says it."""
+
 Progress = Callable[[float, float], None]
+
+
+@contextmanager
+def _spoken() -> Iterator[None]:
+    """Within, errors name the options of the command line."""
+    try:
+        yield
+    except ValueError as error:
+        message = str(error)
+        for said, spoken in SPOKEN.items():
+            message = re.sub(said, spoken, message)
+        if message == str(error):
+            raise
+        raise ValueError(message) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +73,7 @@ class Report:
     warnings: tuple[str, ...] = ()
 
 
+@_spoken()
 def forecast(
     data: Path,
     out: Path,
@@ -61,7 +85,8 @@ def forecast(
     progress: Progress | None = None,
 ) -> Report:
     """Forecast the series of ``data`` into ``out``, and draw one of them."""
-    levels, work = _levels(quantiles), _Work(options, {out: (".csv",), plot: PLOTS})
+    levels = _levels(quantiles)
+    work = _Work("forecast", levels, options, {out: (".csv",), plot: PLOTS})
     df, forecaster = work.begin(data, progress)
     series = forecaster.columns.series(df, forecaster.predictor.config.frequency)
     number = _number(series, plot_id)
@@ -71,6 +96,7 @@ def forecast(
     return work.end([*files, (out, _csv(table))], output=out, plot=plot, series=len(series), rows=len(table))
 
 
+@_spoken()
 def impute(
     data: Path,
     out: Path,
@@ -82,9 +108,10 @@ def impute(
     progress: Progress | None = None,
 ) -> Report:
     """Fill the gaps of the series of ``data`` into ``out``, and draw the longest of one of them."""
-    levels, work = _levels(quantiles) if quantiles else (), _Work(options, {out: (".csv",), plot: PLOTS})
+    levels = _levels(quantiles) if quantiles else ()
     if levels and options.wide:
         raise ValueError("--quantiles is for long files; the filled file of --wide has its columns")
+    work = _Work("imputation", levels, options, {out: (".csv",), plot: PLOTS})
     df, forecaster = work.begin(data, progress)
     number = _number(forecaster.columns.series(df, forecaster.predictor.config.frequency, whole=True), plot_id)
     made = forecaster.imputations(df, progress=progress)
@@ -93,6 +120,7 @@ def impute(
     return work.end([*files, (out, _csv(filled))], output=out, plot=plot, series=len(made), rows=len(filled))
 
 
+@_spoken()
 def backtest(
     data: Path,
     out: Path | None,
@@ -108,7 +136,8 @@ def backtest(
 
     Drawn is the last window of one series.
     """
-    levels, work = _levels(quantiles), _Work(options, {out: (".csv",), plot: PLOTS})
+    levels = _levels(quantiles)
+    work = _Work("backtest", levels, options, {out: (".csv",), plot: PLOTS})
     df, forecaster = work.begin(data, progress, held_out=windows)
     horizon = forecaster.predictor.prediction_length
     series = forecaster.columns.series(df, forecaster.predictor.config.frequency)
@@ -124,7 +153,9 @@ def backtest(
 class _Work:
     """What every command does around its own: checks before, the model, files and report after."""
 
-    def __init__(self, options: SeriesOptions, outputs: dict[Path | None, tuple[str, ...]]) -> None:
+    def __init__(
+        self, made: Made, levels: Sequence[float], options: SeriesOptions, outputs: dict[Path | None, tuple[str, ...]]
+    ) -> None:
         self.options, self.began = options, time.monotonic()
         self.warnings: list[str] = []
         self.forecaster: Forecaster | None = None
@@ -132,19 +163,18 @@ class _Work:
             if path is not None:
                 check_output(path, suffixes, overwrite=options.overwrite)
         _check(options)
+        self.columns = _columns(options)
+        check_names(made, levels, self.columns)
 
     def begin(self, data: Path, progress: Progress | None, *, held_out: int = 0) -> tuple[pd.DataFrame, Forecaster]:
         """The frame of ``data`` and the forecaster, trained if asked for."""
-        options = self.options
-        target = None if options.wide else options.target or "y"
-        covariates = tuple(name.strip() for name in options.covariates.split(",") if name.strip())
-        columns = Columns(time=options.time, target=target, id=options.id, covariates=covariates, regularise=not options.strict)
+        options, columns = self.options, self.columns
         df = _read(data, columns)
         model = _model(options)
         if model is not None:
             forecaster = _loaded(model, options, columns)
         else:
-            forecaster = Forecaster(_estimator(options, len(covariates), progress), columns)
+            forecaster = Forecaster(_estimator(options, len(columns.covariates), progress), columns)
             with warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("always", UserWarning)
                 forecaster.fit(df, held_out=held_out)
@@ -183,6 +213,12 @@ def _check(options: SeriesOptions) -> None:
     if options.freq is not None:
         Frequency.parse(options.freq)
     compute_device(options.device)
+
+
+def _columns(options: SeriesOptions) -> Columns:
+    target = None if options.wide else options.target or "y"
+    covariates = tuple(name.strip() for name in options.covariates.split(",") if name.strip())
+    return Columns(time=options.time, target=target, id=options.id, covariates=covariates, regularise=not options.strict)
 
 
 def _model(options: SeriesOptions) -> Path | None:

@@ -14,7 +14,7 @@ from timeseries.predictor import TSDiffPredictor
 from timeseries.refinement import seasonal_naive
 from timeseries.scores import Scores
 from timeseries.series import Series
-from timeseries.tables import forecast_table
+from timeseries.tables import TRUTH, forecast_table
 
 __all__ = ["Backtest", "backtest"]
 
@@ -76,6 +76,6 @@ def backtest(
     frame = forecast_table([(one, cut, paths) for (one, cut), paths in zip(cuts, drawn, strict=True)], levels, columns)
     position = list(frame.columns).index("mean")
     frame.insert(position, "window", np.repeat(np.arange(windows), len(series) * horizon))
-    frame.insert(position + 1, columns.target or "y", truth.ravel())
+    frame.insert(position + 1, columns.target or TRUTH, truth.ravel())
     scores, last = Scores.of(np.stack(drawn), truth), tuple(forecasts[-len(series) :])
     return Backtest(frame=frame, scores=scores, naive=Scores.of(naive, truth), forecasts=last)

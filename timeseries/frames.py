@@ -23,7 +23,7 @@ from timeseries.imputation import fill
 from timeseries.predictor import TSDiffPredictor
 from timeseries.refinement import Refiner
 from timeseries.series import Series, series_of
-from timeseries.tables import NAME, base_paths, filled_table, forecast_table, wide_table
+from timeseries.tables import NAME, Made, base_paths, check_names, filled_table, forecast_table, wide_table
 
 if TYPE_CHECKING:
     from timeseries.estimator import TSDiffEstimator
@@ -125,7 +125,7 @@ class Forecaster:
 
         Quantiles are those of single steps, order statistics of ``samples`` paths. The id of a wide frame is ``series``.
         """
-        levels = _checked(levels)
+        levels = self._checked(levels, "forecast")
         return self.table(
             self.forecasts(df, future=future, samples=samples, progress=progress), df, levels=levels, future=future
         )
@@ -139,7 +139,7 @@ class Forecaster:
         future: pd.DataFrame | None = None,
     ) -> pd.DataFrame:
         """:meth:`predict`'s frame of ``forecasts`` that follow the series of ``df``, one each and in their order."""
-        series, levels = self._series(self._with_future(df, future)), _checked(levels)
+        series, levels = self._series(self._with_future(df, future)), self._checked(levels, "forecast")
         forecasts = list(forecasts)
         if len(forecasts) != len(series):
             raise ValueError(f"forecasts must be one for each of {len(series)} series, got {len(forecasts)}")
@@ -159,6 +159,7 @@ class Forecaster:
         values stay as they are. Every row is filled, also after the last value, so that covariates must be known in all.
         Raises besides ``TypeError`` for a conditional model, and ``ValueError`` for levels with a wide frame.
         """
+        levels = self._checked(levels, "imputation")
         return self.filled(self.imputations(df, samples=samples, progress=progress), levels=levels)
 
     def imputations(
@@ -177,12 +178,8 @@ class Forecaster:
 
     def filled(self, made: Sequence[tuple[FrameSeries, NDArray[np.float32]]], *, levels: Sequence[float] = ()) -> pd.DataFrame:
         """The frame that :meth:`impute` returns, of its :meth:`imputations`."""
-        levels = _checked(levels, least=0)
-        if self.columns.target is not None:
-            return filled_table(made, levels, self.columns)
-        if levels:
-            raise ValueError("levels are for long frames; without them the filled frame is wide as well")
-        return wide_table(made, self.columns)
+        levels = self._checked(levels, "imputation")
+        return wide_table(made, self.columns) if self.columns.target is None else filled_table(made, levels, self.columns)
 
     def refine(
         self,
@@ -232,7 +229,7 @@ class Forecaster:
         The model should not have seen these windows: ``fit(df, held_out=windows)``. Raises ``ValueError``, naming the series,
         for those without a value before the first window.
         """
-        levels = _checked(levels)
+        levels = self._checked(levels, "backtest")
         return backtest(self.predictor, self._series(df), windows, levels, self.columns, samples, progress)
 
     def save(self, path: str | Path) -> None:
@@ -284,9 +281,14 @@ class Forecaster:
             )
         return pd.concat([df, future.reindex(columns=df.columns)], ignore_index=True)
 
-
-def _checked(levels: Sequence[float], least: int = 1) -> tuple[float, ...]:
-    levels = tuple(float(level) for level in levels)
-    if len(levels) < least or not all(0 < level < 1 for level in levels) or list(levels) != sorted(set(levels)):
-        raise ValueError(f"levels must be increasing numbers between 0 and 1, got {', '.join(map(str, levels)) or 'none'}")
-    return tuple(np.round(levels, 10).tolist())
+    def _checked(self, levels: Sequence[float], made: Made) -> tuple[float, ...]:
+        """``levels`` without the noise of sums, such as 0.30000000000000004; raises where they, or columns, do not suit."""
+        levels = tuple(float(level) for level in levels)
+        least = 0 if made == "imputation" else 1
+        if len(levels) < least or not all(0 < level < 1 for level in levels) or list(levels) != sorted(set(levels)):
+            raise ValueError(f"levels must be increasing numbers between 0 and 1, got {', '.join(map(str, levels)) or 'none'}")
+        if levels and made == "imputation" and self.columns.target is None:
+            raise ValueError("levels are for long frames; without them the filled frame is wide as well")
+        levels = tuple(np.round(levels, 10).tolist())
+        check_names(made, levels, self.columns)
+        return levels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,30 @@ from numpy.typing import NDArray
 from timeseries.columns import Columns, FrameSeries, times_of
 from timeseries.scores import order_statistics
 
-__all__ = ["NAME", "base_paths", "filled_table", "forecast_table", "wide_table"]
+__all__ = ["NAME", "TRUTH", "Made", "base_paths", "check_names", "filled_table", "forecast_table", "wide_table"]
 
-NAME = "series"  # the id column of what is made of a wide frame
+NAME, TRUTH = "series", "y"  # the id column, and that of true values, of what is made of a wide frame
+
+Made = Literal["forecast", "imputation", "backtest"]
+MADE: dict[Made, tuple[str, ...]] = {"forecast": ("mean",), "imputation": ("imputed",), "backtest": ("window", "mean")}
+"""Columns that each frame has besides those of quantiles and of the data."""
 
 Paths = NDArray[np.float32]
+
+
+def check_names(made: Made, levels: Sequence[float], columns: Columns) -> None:
+    """Raise ``ValueError``, naming the setting, where two columns of the frame that is ``made`` would have one name."""
+    wide, labels = columns.target is None, [_label(level) for level in levels]
+    if wide and made == "imputation":
+        return
+    if len(set(labels)) < len(labels):
+        both = ", ".join(map(str, levels))
+        raise ValueError(f"levels must differ in their first six digits, which name their columns, got {both}")
+    own = {*MADE[made], *labels, *([NAME] if wide else []), *([TRUTH] if wide and made == "backtest" else [])}
+    given = {"time": columns.time, "id": columns.id, **({} if made == "forecast" else {"target": columns.target})}
+    for setting, name in given.items():
+        if name in own:
+            raise ValueError(f"{setting} must not be {name!r}, the name of a column that the {made} adds; rename that column")
 
 
 def forecast_table(
@@ -110,7 +129,11 @@ def _named(series: FrameSeries, values: dict[Any, Any], columns: Columns) -> dic
 def _quantiles(samples: Paths, levels: Sequence[float]) -> dict[str, NDArray[np.float64]]:
     if not levels:
         return {}
-    return {f"{level:g}": values for level, values in zip(levels, order_statistics(samples, levels), strict=True)}
+    return {_label(level): values for level, values in zip(levels, order_statistics(samples, levels), strict=True)}
+
+
+def _label(level: float) -> str:
+    return f"{level:g}"
 
 
 def _whole(series: FrameSeries, samples: Paths) -> NDArray[np.float64]:

@@ -437,6 +437,36 @@ def test_a_saved_forecaster_forecasts_the_same(tmp_path):
         Forecaster.load(tmp_path / "kept")
 
 
+@pytest.mark.parametrize(
+    ("method", "columns", "levels", "setting"),
+    [
+        ("predict", {"time": "mean"}, (0.5,), "time must not be 'mean', the name of a column that the forecast adds"),
+        ("predict", {"id": "mean"}, (0.5,), "id must not be 'mean'"),
+        ("predict", {"id": "0.5"}, (0.5,), r"id must not be '0\.5'"),
+        ("predict", {"time": "series", "target": None}, (0.5,), "time must not be 'series'"),
+        ("predict", {}, (0.1234567, 0.1234568), "levels must differ in their first six digits"),
+        ("impute", {"target": "imputed"}, (), "target must not be 'imputed'"),
+        ("impute", {"target": "0.5"}, (0.5,), r"target must not be '0\.5'"),
+        ("backtest", {"target": "window"}, (0.5,), "target must not be 'window', the name of a column that the backtest adds"),
+        ("backtest", {"time": "y", "target": None}, (0.5,), "time must not be 'y'"),
+    ],
+)
+def test_names_that_results_use_themselves(method, columns, levels, setting, monkeypatch):
+    made = Forecaster(predictor(), Columns(**columns))
+    monkeypatch.setattr(made.predictor, "paths", None)  # nothing is drawn before
+    names = {"ds": made.columns.time, "y": made.columns.target or "y1", "unique_id": made.columns.id or "other"}
+    with pytest.raises(ValueError, match=setting):
+        getattr(made, method)(long().rename(columns=names), levels=levels)
+
+
+def test_names_that_results_do_not_use():
+    frame = wide(1).rename(columns={"a": "imputed"}).rename_axis(index="mean")
+    frame.iloc[4] = np.nan
+    assert list(Forecaster(predictor(), Columns(time="mean", target=None)).impute(frame).columns) == ["mean", "imputed"]
+    named = long(1).rename(columns={"y": "mean"})
+    assert len(Forecaster(predictor(), Columns(target="mean")).predict(named)) == 4
+
+
 @pytest.mark.parametrize("levels", [(), (0.0,), (0.5, 0.1), (0.5, 0.5), (1.5,)])
 def test_levels_are_probabilities_in_order(levels):
     with pytest.raises(ValueError, match="levels must be increasing numbers between 0 and 1"):
