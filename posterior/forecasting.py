@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import time
 import warnings
@@ -19,6 +20,7 @@ from posterior.commands.forecast_options import SeriesOptions
 from posterior.images import write_atomically
 from posterior.outputs import check_output, compute_device
 from prior import registry
+from timeseries.backtests import check_windows
 from timeseries.columns import Columns, FrameSeries
 from timeseries.frames import Forecaster
 from timeseries.frequencies import Frequency, quiet_periods
@@ -87,8 +89,7 @@ def forecast(
     """Forecast the series of ``data`` into ``out``, and draw one of them."""
     levels = _levels(quantiles)
     work = _Work("forecast", levels, options, {out: (".csv",), plot: PLOTS})
-    df, forecaster = work.begin(data, progress)
-    series = forecaster.columns.series(df, forecaster.predictor.config.frequency)
+    df, forecaster, series = work.begin(data, progress, plot_id)
     number = _number(series, plot_id)
     forecasts = forecaster.forecasts(df, progress=progress)
     files = [] if plot is None else [(plot, _drawn(_chart(series[number], forecasts[number]), plot))]
@@ -112,8 +113,8 @@ def impute(
     if levels and options.wide:
         raise ValueError("--quantiles is for long files; the filled file of --wide has its columns")
     work = _Work("imputation", levels, options, {out: (".csv",), plot: PLOTS})
-    df, forecaster = work.begin(data, progress)
-    number = _number(forecaster.columns.series(df, forecaster.predictor.config.frequency, whole=True), plot_id)
+    df, forecaster, series = work.begin(data, progress, plot_id)
+    number = _number(series, plot_id)
     made = forecaster.imputations(df, progress=progress)
     filled = forecaster.filled(made, levels=levels)
     files = [] if plot is None else [(plot, _drawn(_gap_chart(*made[number], forecaster.predictor.prediction_length), plot))]
@@ -138,10 +139,8 @@ def backtest(
     """
     levels = _levels(quantiles)
     work = _Work("backtest", levels, options, {out: (".csv",), plot: PLOTS})
-    df, forecaster = work.begin(data, progress, held_out=windows)
-    horizon = forecaster.predictor.prediction_length
-    series = forecaster.columns.series(df, forecaster.predictor.config.frequency)
-    number = _number(series, plot_id)
+    df, forecaster, series = work.begin(data, progress, plot_id, windows=windows)
+    number, horizon = _number(series, plot_id), forecaster.predictor.prediction_length
     found = forecaster.backtest(df, windows, levels=levels, progress=progress)
     files = [] if out is None else [(out, _csv(found.frame))]
     if plot is not None:
@@ -151,14 +150,13 @@ def backtest(
 
 
 class _Work:
-    """What every command does around its own: checks before, the model, files and report after."""
+    """What every command does around its own: checks and the model before, files and report after."""
 
     def __init__(
         self, made: Made, levels: Sequence[float], options: SeriesOptions, outputs: dict[Path | None, tuple[str, ...]]
     ) -> None:
-        self.options, self.began = options, time.monotonic()
+        self.made, self.options, self.began = made, options, time.monotonic()
         self.warnings: list[str] = []
-        self.forecaster: Forecaster | None = None
         for path, suffixes in outputs.items():
             if path is not None:
                 check_output(path, suffixes, overwrite=options.overwrite)
@@ -166,28 +164,38 @@ class _Work:
         self.columns = _columns(options)
         check_names(made, levels, self.columns)
 
-    def begin(self, data: Path, progress: Progress | None, *, held_out: int = 0) -> tuple[pd.DataFrame, Forecaster]:
-        """The frame of ``data`` and the forecaster, trained if asked for."""
-        options, columns = self.options, self.columns
+    def begin(
+        self, data: Path, progress: Progress | None, plot_id: str | None, *, windows: int = 0
+    ) -> tuple[pd.DataFrame, Forecaster, list[FrameSeries]]:
+        """The frame of ``data``, the forecaster and the series, checked; then it is trained, and kept, if asked for."""
+        options, columns, model = self.options, self.columns, _model(self.options)
         df = _read(data, columns)
-        model = _model(options)
-        if model is not None:
-            forecaster = _loaded(model, options, columns)
+        if model is None:
+            estimator = _estimator(options, len(columns.covariates), progress)
+            forecaster, config = Forecaster(estimator, columns), estimator.config
         else:
-            forecaster = Forecaster(_estimator(options, len(columns.covariates), progress), columns)
+            forecaster = _loaded(model, options, columns)
+            config = forecaster.predictor.config
+        series = columns.series(df, config.frequency, whole=self.made == "imputation")
+        _number(series, plot_id)
+        if self.made == "backtest":
+            check_windows(series, windows, config.prediction_length)
+        elif self.made == "forecast":
+            for one in series:
+                one.check_future(config.prediction_length)
+        if model is None:
             with warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("always", UserWarning)
-                forecaster.fit(df, held_out=held_out)
+                forecaster.fit(df, held_out=windows)
             self.warnings += [str(w.message) for w in told if " series " in str(w.message)]
         _set(forecaster.predictor, options)
-        self.forecaster = forecaster
-        return df, forecaster
+        if options.save is not None:
+            forecaster.save(options.save)
+        return df, forecaster, series
 
     def end(self, files: list[tuple[Path, bytes]], **found: Any) -> Report:
-        """Write ``files``, completely or not at all each, and the model; say what was done."""
+        """Write ``files``, completely or not at all each; say what was done."""
         saved = self.options.save
-        if saved is not None and self.forecaster is not None:
-            self.forecaster.save(saved)
         for path, content in files:
             write_atomically(path, content)
         paths = {name: None if found.get(name) is None else str(found[name]) for name in ("output", "plot")}
@@ -212,6 +220,8 @@ def _check(options: SeriesOptions) -> None:
         raise ValueError("--wide takes every column for a series; leave out --target and --id")
     if options.freq is not None:
         Frequency.parse(options.freq)
+    if options.guidance is not None and not math.isfinite(options.guidance):
+        raise ValueError(f"--guidance must be finite and at least 0, got {options.guidance}")
     compute_device(options.device)
 
 

@@ -16,7 +16,7 @@ from timeseries.scores import Scores
 from timeseries.series import Series
 from timeseries.tables import TRUTH, forecast_table
 
-__all__ = ["Backtest", "backtest"]
+__all__ = ["Backtest", "backtest", "check_windows"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -49,22 +49,12 @@ def backtest(
 ) -> Backtest:
     """Forecasts of the last ``windows`` prediction lengths of each of ``series``; see :class:`Backtest`.
 
-    A season is that of the frequency. Raises ``ValueError``, naming the series, for one without a value before its first
-    window, and where no true value is known or all are 0.
+    A season is that of the frequency. Raises as :func:`check_windows`.
     """
     horizon, config = predictor.prediction_length, predictor.config
-    if windows < 1:
-        raise ValueError(f"windows must be at least 1, got {windows}")
-    for one in series:
-        if not (~np.isnan(one.target[: max(len(one) - windows * horizon, 0)])).any():
-            needed = f"a value before its last {windows * horizon} steps, {windows} windows of {horizon}"
-            raise ValueError(
-                f"series {one.name}: needs {needed}, and has {len(one)} steps; test fewer windows, or leave it out"
-            )
+    check_windows(series, windows, horizon)
     cuts = [(one, len(one) - left * horizon) for left in range(windows, 0, -1) for one in series]
     truth = np.stack([one.target[cut : cut + horizon] for one, cut in cuts])
-    if not np.nan_to_num(truth).any():
-        raise ValueError(f"series must have known values other than 0 in their last {windows * horizon} steps to be scored by")
     entries, forecasts = [one.entry(cut) for one, cut in cuts], []
     for forecast in predictor.predict(entries, samples):
         forecasts.append(forecast)
@@ -79,3 +69,19 @@ def backtest(
     frame.insert(position + 1, columns.target or TRUTH, truth.ravel())
     scores, last = Scores.of(np.stack(drawn), truth), tuple(forecasts[-len(series) :])
     return Backtest(frame=frame, scores=scores, naive=Scores.of(naive, truth), forecasts=last)
+
+
+def check_windows(series: Sequence[FrameSeries], windows: int, horizon: int) -> None:
+    """Raise ``ValueError``, naming the series, for one without a value before its last ``windows`` horizons, and where no true
+    value is known in them or all are 0."""
+    if windows < 1:
+        raise ValueError(f"windows must be at least 1, got {windows}")
+    tested = windows * horizon
+    for one in series:
+        if np.isnan(one.target[: max(len(one) - tested, 0)]).all():
+            needed = f"a value before its last {tested} steps, {windows} windows of {horizon}"
+            raise ValueError(
+                f"series {one.name}: needs {needed}, and has {len(one)} steps; test fewer windows, or leave it out"
+            )
+    if not any(np.nan_to_num(one.target[-tested:]).any() for one in series):
+        raise ValueError(f"series must have known values other than 0 in their last {tested} steps to be scored by")

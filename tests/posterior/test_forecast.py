@@ -160,6 +160,36 @@ def test_train_then_forecast_and_keep_the_model(here, monkeypatch):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
+        ("forecast data.csv --covariates heat", "series '007': covariates end early, the first missing row is that of"),
+        ("impute ends.csv --covariates heat", "series 'b': covariate 'heat' must be known at every step of the series"),
+        ("forecast data.csv --plot x.png --plot-id zzz", "--plot-id zzz: there is no such series"),
+        ("forecast data.csv --guidance inf", "--guidance must be finite and at least 0, got inf"),
+        ("backtest data.csv --windows 15", "series '007': needs a value before its last 60 steps"),
+        ("backtest zeros.csv --windows 2", "series must have known values other than 0 in their last 8 steps"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_training(here, args, message, monkeypatch):
+    monkeypatch.setattr(forecast_training.MeteredEstimator, "train", None)
+    df = frame().assign(heat=np.arange(120.0))
+    df.to_csv("data.csv", index=False)
+    df.assign(y=df.y.where(df.index < 110), heat=df.heat.where(df.index < 115)).to_csv("ends.csv", index=False)
+    df.assign(y=df.y.where(df.index % 60 < 52, 0.0)).to_csv("zeros.csv", index=False)
+    line = f"{args} --id unique_id --epochs 1 --freq h --horizon 4 --save kept"
+    assert_one_error_line(command(line if args.startswith("backtest") else f"{line} -o x.csv"), message)
+    assert not (here / "kept").exists()
+
+
+def test_a_trained_model_is_kept_although_its_forecasts_fail(here, monkeypatch):
+    monkeypatch.setattr(forecast_training, "MeteredEstimator", partial(forecast_training.MeteredEstimator, size=TINY, T=3))
+    train = "--freq h --horizon 4 --context 12 --epochs 1 --batches 2 --samples 2 --guidance 1e38 --save kept --device cpu"
+    assert_one_error_line(command(f"forecast data.csv --id unique_id {train} -o x.csv"), "diverges")
+    assert not (here / "x.csv").exists()
+    assert Forecaster.load(here / "kept", device="cpu").predictor.guidance.scale == 1e38
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
         ("forecast data.csv -o x.csv", "the model that ships is for --freq h, without covariates"),
         ("forecast data.csv --freq 30min --horizon 2 -o x.csv", "otherwise train one on the data by --epochs 100"),
         ("forecast data.csv --freq h --covariates y --horizon 2 -o x.csv", "the model that ships is for --freq h, without"),
@@ -216,7 +246,10 @@ def test_train_then_forecast_and_keep_the_model(here, monkeypatch):
         ("impute gaps.csv --wide --model model --quantiles 0.5 -o x.csv", "--quantiles is for long files"),
         ("backtest data.csv --id unique_id --model model --windows 15", "series '007': needs a value before its last 60 steps"),
         ("backtest data.csv --id unique_id --model model --windows 0", "--windows"),
-        ("backtest data.csv --id unique_id --epochs 1 --freq h --horizon 30 --windows 2", "no series has values before the 2"),
+        (
+            "backtest data.csv --id unique_id --epochs 1 --freq h --horizon 30 --windows 2",
+            "series '007': needs a value before its last 60",
+        ),
         ("forecast data.csv --model model", "--out"),
     ],
 )
