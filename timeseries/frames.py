@@ -23,7 +23,7 @@ from timeseries.imputation import fill
 from timeseries.predictor import TSDiffPredictor
 from timeseries.refinement import Refiner
 from timeseries.series import Series, series_of
-from timeseries.tables import NAME, Made, base_paths, check_names, filled_table, forecast_table, wide_table
+from timeseries.tables import NAME, Made, base_paths, check_names, filled_table, forecast_table, paths_of, wide_table
 
 if TYPE_CHECKING:
     from timeseries.estimator import TSDiffEstimator
@@ -138,12 +138,13 @@ class Forecaster:
         levels: Sequence[float] = (0.1, 0.5, 0.9),
         future: pd.DataFrame | None = None,
     ) -> pd.DataFrame:
-        """:meth:`predict`'s frame of ``forecasts`` that follow the series of ``df``, one each and in their order."""
+        """:meth:`predict`'s frame of ``forecasts`` that follow the series of ``df``, one each and in their order.
+
+        Raises besides ``ValueError``, naming the series, for the forecast of another one or time, and where it is not finite.
+        """
         series, levels = self._series(self._with_future(df, future)), self._checked(levels, "forecast")
-        forecasts = list(forecasts)
-        if len(forecasts) != len(series):
-            raise ValueError(f"forecasts must be one for each of {len(series)} series, got {len(forecasts)}")
-        return forecast_table([(s, len(s), f.samples) for s, f in zip(series, forecasts, strict=True)], levels, self.columns)
+        paths = paths_of(forecasts, series)
+        return forecast_table([(s, len(s), p) for s, p in zip(series, paths, strict=True)], levels, self.columns)
 
     def impute(
         self,
@@ -193,7 +194,8 @@ class Forecaster:
 
         ``forecasts`` are GluonTS ``SampleForecast`` s, one a series in their order, or a frame of point forecasts with id, time
         and one more column. Paths keep their number, points become ``samples`` paths. :meth:`table` makes a frame of them.
-        Raises ``TypeError`` for a conditional model, ``ValueError`` where a forecast is missing or of another time.
+        Raises ``TypeError`` for a conditional model, ``ValueError``, naming the series, where a forecast is missing, of another
+        series or time, or not finite.
         """
         predictor = self.predictor
         if isinstance(predictor.model, TSDiffCond):

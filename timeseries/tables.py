@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from timeseries.columns import Columns, FrameSeries, times_of
 from timeseries.scores import order_statistics
 
-__all__ = ["NAME", "TRUTH", "Made", "base_paths", "check_names", "filled_table", "forecast_table", "wide_table"]
+__all__ = ["NAME", "TRUTH", "Made", "base_paths", "check_names", "filled_table", "forecast_table", "paths_of", "wide_table"]
 
 NAME, TRUTH = "series", "y"  # the id column, and that of true values, of what is made of a wide frame
 
@@ -74,28 +74,50 @@ def base_paths(
 ) -> NDArray[np.float64]:
     """Paths (B, S, horizon) of base forecasts for ``series``: GluonTS ``SampleForecast`` s, or a frame of one value a step.
 
-    Raises ``ValueError``, naming the series, where one is missing, of another time or of another number of paths.
+    Raises ``ValueError``, naming the series, as :func:`paths_of` and for another number of paths.
     """
     if isinstance(forecasts, pd.DataFrame):
         return _of_frame(forecasts, series, horizon, columns)
-    given, made = list(forecasts), list[NDArray[np.float64]]()
+    made = paths_of(forecasts, series)
+    for one, samples in zip(series, made, strict=True):
+        if samples.shape != made[0].shape:
+            raise ValueError(
+                f"series {one.name}: forecasts must have paths of one shape, got {samples.shape} after {made[0].shape}"
+            )
+    return np.stack(made).astype(np.float64)
+
+
+def paths_of(forecasts: Iterable[Any], series: Sequence[FrameSeries]) -> list[Paths]:
+    """The paths (S, H) of GluonTS ``SampleForecast`` s that follow ``series``, in their order.
+
+    Raises ``ValueError``, naming the series, where a forecast is missing, of another series or time, or not finite.
+    """
+    given = list(forecasts)
     if len(given) != len(series):
         raise ValueError(f"forecasts must be one for each of {len(series)} series, got {len(given)}")
-    for one, forecast in zip(series, given, strict=True):
-        samples = getattr(forecast, "samples", None)
-        if samples is None:
-            raise TypeError(f"forecasts must be SampleForecasts or a frame, got {type(forecast).__name__}")
-        end = one.entry()["start"] + len(one)
-        if forecast.start_date != end:
-            raise ValueError(
-                f"series {one.name}: its forecast must begin at {end}, where the series ends, got {forecast.start_date}"
-            )
-        if made and np.shape(samples) != made[0].shape:
-            raise ValueError(
-                f"series {one.name}: forecasts must have paths of one shape, got {np.shape(samples)} after {made[0].shape}"
-            )
-        made.append(np.asarray(samples, np.float64))
-    return np.stack(made)
+    return [_paths(one, forecast) for one, forecast in zip(series, given, strict=True)]
+
+
+def _paths(series: FrameSeries, forecast: Any) -> Paths:
+    if getattr(forecast, "samples", None) is None:
+        raise TypeError(f"forecasts must be SampleForecasts or a frame, got {type(forecast).__name__}")
+    ids = (series.item_id, forecast.item_id)
+    if None not in ids and str(ids[0]) != str(ids[1]):
+        raise ValueError(
+            f"series {series.name}: its forecast is that of {ids[1]!r}; forecasts must be in the order of the series"
+        )
+    end = series.entry()["start"] + len(series)
+    if forecast.start_date != end:
+        raise ValueError(
+            f"series {series.name}: its forecast must begin at {end}, where the series ends, got {forecast.start_date}"
+        )
+    samples = np.asarray(forecast.samples)
+    if not np.isfinite(samples).all():
+        path, step, *_ = np.argwhere(~np.isfinite(samples))[0].tolist()
+        raise ValueError(
+            f"series {series.name}: its forecast must be finite, step {step} of path {path} is {samples[path, step]}"
+        )
+    return samples
 
 
 def _of_frame(df: pd.DataFrame, series: Sequence[FrameSeries], horizon: int, columns: Columns) -> NDArray[np.float64]:
@@ -106,9 +128,8 @@ def _of_frame(df: pd.DataFrame, series: Sequence[FrameSeries], horizon: int, col
         wanted = f"{', '.join(map(str, keys))} and one column of values"
         raise ValueError(f"a frame of forecasts must have {wanted}, got {', '.join(map(str, df.columns))}")
     names = [None] * len(df) if named is None else df[named].tolist()
-    known = dict(
-        zip(zip(names, times_of(df[columns.time], f"column {columns.time!r}"), strict=True), df[values[0]], strict=True)
-    )
+    numbers = pd.to_numeric(df[values[0]], errors="coerce")
+    known = dict(zip(zip(names, times_of(df[columns.time], f"column {columns.time!r}"), strict=True), numbers, strict=True))
     made = np.full((len(series), 1, horizon), np.nan)
     for i, one in enumerate(series):
         for step, time in enumerate(one.grid.times(len(one), horizon)):

@@ -372,6 +372,33 @@ def test_base_forecasts_that_do_not_follow_the_series():
         made.refine(made.forecasts(df)[:1], df)
 
 
+def test_forecasts_of_other_series_or_not_finite_are_refused():
+    made, df = Forecaster(predictor(), LONG), long()
+    for use in (made.table, made.refine):
+        base = made.forecasts(df)
+        with pytest.raises(ValueError, match="series 'a': its forecast is that of 'b'; forecasts must be in the order of"):
+            use(base[::-1], df)
+        base[1].samples[2, 3] = np.nan
+        with pytest.raises(ValueError, match="series 'b': its forecast must be finite, step 3 of path 2 is nan"):
+            use(base, df)
+    points = made.predict(df)[["unique_id", "ds", "mean"]].astype({"mean": object})
+    for value in (np.inf, "much"):
+        points.loc[5, "mean"] = value
+        with pytest.raises(ValueError, match="series 'b': the frame of forecasts has no value for 2020-01-03 13:00"):
+            made.refine(points, df)
+
+
+def test_ids_that_only_one_side_has_or_that_are_written_alike():
+    df = long().assign(unique_id=lambda d: d.unique_id.map({"a": 1, "b": 2}))
+    made = Forecaster(predictor(), LONG)
+    base = made.forecasts(df)
+    expected = made.table(base, df)
+    for names in (("1", "2"), (None, None)):
+        for forecast, name in zip(base, names, strict=True):
+            forecast.item_id = name
+        pd.testing.assert_frame_equal(made.table(base, df), expected)
+
+
 def test_samples_are_columns():
     drawn = Forecaster(predictor()).sample(3, seed=4)
     assert drawn.shape == (16, 3)
