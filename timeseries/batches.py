@@ -14,7 +14,9 @@ from timeseries.configuration import TSDiffConfig
 from timeseries.missing import MissingScenario
 from timeseries.series import Series
 
-__all__ = ["WindowBatch", "cut_windows", "generator_of", "seed_of"]
+__all__ = ["WindowBatch", "cut_windows", "generator_of", "path_seed", "seed_of"]
+
+SPREAD = 0x9E3779B9  # 2^32 over the golden ratio, whose multiples lie far apart from each other
 
 
 class WindowBatch(NamedTuple):
@@ -69,6 +71,14 @@ def cut_windows(
 def seed_of(*key: int | str) -> int:
     """A seed in 0..2^62 - 1 for a key of numbers and words; other keys have unrelated seeds."""
     return int.from_bytes(hashlib.sha256("/".join(map(repr, key)).encode()).digest()[:8], "big") >> 2
+
+
+def path_seed(seed: int) -> int:
+    """The seed of path 0 of a run with ``seed``, that of path i being i more: 0 for 0, and those of other runs are far away.
+
+    Generators read 32 bits of a seed. Runs of seeds below N share no noise up to 2^32 / (3 N) paths.
+    """
+    return seed * SPREAD % 2**32
 
 
 def generator_of(*key: int | str) -> torch.Generator:

@@ -17,6 +17,7 @@ from gluonts.model.forecast import SampleForecast
 from numpy.typing import NDArray
 
 from timeseries.backtests import Backtest, backtest
+from timeseries.batches import path_seed
 from timeseries.columns import Columns, FrameSeries
 from timeseries.conditional import TSDiffCond
 from timeseries.imputation import fill
@@ -207,7 +208,12 @@ class Forecaster:
         base = torch.from_numpy(base_paths(forecasts, series, predictor.prediction_length, self.columns))
         paths = base.shape[1] if base.shape[1] > 1 else (predictor.num_samples if samples is None else samples)
         refined = (refiner or Refiner()).refine(
-            predictor.model, predictor.window(entries), base, paths=paths, seed=predictor.seed, batch=predictor.batch_size
+            predictor.model,
+            predictor.window(entries),
+            base,
+            paths=paths,
+            seed=path_seed(predictor.seed),
+            batch=predictor.batch_size,
         )
         drawn = refined.float().cpu().numpy()
         return [SampleForecast(d, start_date=e.end, item_id=e.item_id) for d, e in zip(drawn, entries, strict=True)]

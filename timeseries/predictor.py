@@ -20,7 +20,7 @@ from prior import registry
 from prior.checkpoints import named_tensors, read_file
 from prior.randomness import MemberNoise
 from timeseries.archive import device_of, guidance_as_dict, guidance_of_dict, load_weights, read_archive, write_archive
-from timeseries.batches import cut_windows
+from timeseries.batches import cut_windows, path_seed
 from timeseries.conditional import TSDiffCond
 from timeseries.configuration import TSDiffConfig
 from timeseries.diffusion import TSDiff
@@ -45,8 +45,9 @@ class TSDiffPredictor(Predictor):
     unknown, and gaps are unknown too. A window without an observed value other than 0 takes its scale from the whole
     history; a history of zeros alone is forecast as zeros, the limit of small scales; a constant one like any other.
 
-    Path i of series n of a data set has its own noise, of seed ``seed + n S + i`` for S paths: the same seed gives the same
-    forecasts whatever ``batch_size`` is. Every kernel is worked out once and kept.
+    Path i of series n of a data set has its own noise, of :func:`~timeseries.batches.path_seed` ``(seed) + n S + i`` for S
+    paths: the same seed gives the same forecasts whatever ``batch_size`` is, and another seed independent ones. Every kernel is
+    worked out once and kept.
 
     Parameters
     ----------
@@ -91,10 +92,10 @@ class TSDiffPredictor(Predictor):
         return self._forecasts(dataset, paths)
 
     def _forecasts(self, dataset: Iterable[Mapping[str, Any]], paths: int) -> Iterator[SampleForecast]:
-        entries, first, count = iter(dataset), 0, max(1, self.batch_size // paths)
+        entries, first, count, base = iter(dataset), 0, max(1, self.batch_size // paths), path_seed(self.seed)
         while piece := list(islice(entries, count)):
             series = [Series.of_entry(entry, self.config, first + i).known() for i, entry in enumerate(piece)]
-            samples = self.paths(series, paths, seed=self.seed + first * paths)[..., self.config.assembly.context_length :]
+            samples = self.paths(series, paths, seed=base + first * paths)[..., self.config.assembly.context_length :]
             for one, drawn in zip(series, samples, strict=True):
                 yield SampleForecast(samples=drawn, start_date=one.end, item_id=one.item_id)
             first += len(piece)
@@ -102,7 +103,7 @@ class TSDiffPredictor(Predictor):
     def paths(self, series: Sequence[Series], paths: int, *, seed: int) -> NDArray[np.float32]:
         """``paths`` windows of each series, the last L - H steps of it and H to come, (B, S, L), in the unit of the series.
 
-        Raises ``ValueError``, naming the series, where the chain diverges.
+        Path i of all has the noise of ``seed + i``. Raises ``ValueError``, naming the series, where the chain diverges.
         """
         window = self.window(series)
         try:
@@ -140,8 +141,8 @@ class TSDiffPredictor(Predictor):
     def sample(self, count: int, *, seed: int | None = None) -> NDArray[np.float32]:
         """``count`` synthetic windows (count, L) in scaled values, whose mean size is 1; of unconditional models only.
 
-        Window i has the noise of ``seed + i``. Raises ``TypeError`` for TSDiff-Cond, ``ValueError`` for a model that needs
-        covariates.
+        Window i has the noise of ``path_seed(seed) + i``, so that other seeds give other windows. Raises ``TypeError`` for
+        TSDiff-Cond, ``ValueError`` for a model that needs covariates.
         """
         if isinstance(self.model, TSDiffCond):
             raise TypeError("sample needs an unconditional model, got TSDiffCond; train with conditional=False")
@@ -149,11 +150,10 @@ class TSDiffPredictor(Predictor):
             raise ValueError("sample needs a model without time features and covariates; this one has never run without")
         if count < 1:
             raise ValueError(f"count must be at least 1, got {count}")
-        seed = self.seed if seed is None else seed
-        drawn = []
+        base, drawn = path_seed(self.seed if seed is None else seed), []
         for first in range(0, count, self.batch_size):
             n = min(self.batch_size, count - first)
-            drawn.append(self.model.sample(n, noise=MemberNoise(seed + first, n))[..., 0].float().cpu())
+            drawn.append(self.model.sample(n, noise=MemberNoise(base + first, n))[..., 0].float().cpu())
         return torch.cat(drawn).numpy()
 
     def for_horizon(self, prediction_length: int) -> TSDiffPredictor:

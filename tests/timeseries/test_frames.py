@@ -14,6 +14,7 @@ from timeseries.estimator import Training, TSDiffEstimator
 from timeseries.frames import Forecaster
 from timeseries.frequencies import Frequency
 from timeseries.grid import Grid
+from timeseries.guidance import SquareEnergy
 from timeseries.imputation import places
 from timeseries.langevin import Descent
 from timeseries.predictor import TSDiffPredictor
@@ -397,6 +398,14 @@ def test_ids_that_only_one_side_has_or_that_are_written_alike():
         for forecast, name in zip(base, names, strict=True):
             forecast.item_id = name
         pd.testing.assert_frame_equal(made.table(base, df), expected)
+
+
+def test_refinements_of_other_seeds_share_no_noise():
+    energy = ImplicitEnergy(tau=2, regulariser=SquareEnergy())  # by which all paths of a point are alike but for their noise
+    refiner, df = Refiner(iterations=1, energy=energy), long(1)
+    points = Forecaster(predictor(), LONG).predict(df)[["unique_id", "ds", "mean"]]
+    runs = [Forecaster(predictor(seed=seed), LONG).refine(points, df, refiner=refiner, samples=3)[0].samples for seed in (0, 1)]
+    assert np.abs(runs[0][:, None] - runs[1][None]).max(-1).min() > 1e-3
 
 
 def test_samples_are_columns():

@@ -1,5 +1,6 @@
 """Forecasts: dated and named, the same for the same seed however they are made and kept, and never NaN."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from prior.networks.s4_kernel import S4Kernel
 from prior.randomness import MemberNoise
 from tests.timeseries.waves import config, entries, wave
+from timeseries.batches import path_seed
 from timeseries.guidance import DDIMGuidance, DDPMGuidance, SquareEnergy
 from timeseries.predictor import TSDiffPredictor
 from timeseries.scores import crps
@@ -63,7 +65,7 @@ def test_forecasts_are_those_of_the_guidance():
     made, data = predictor(seed=7), entries(2)
     past = torch.stack([torch.from_numpy(e["target"][-20:]) for e in data])
     window = made.model.window(past)
-    expected = DDPMGuidance(scale=1.0).sample(made.model, window, 3, seed=7)[..., 12:]
+    expected = DDPMGuidance(scale=1.0).sample(made.model, window, 3, seed=path_seed(7))[..., 12:]
     np.testing.assert_allclose(samples(made.predict(data)), expected, rtol=1e-6)
 
 
@@ -71,7 +73,7 @@ def test_forecasts_of_a_conditional_model_are_its_chain():
     made, data = predictor(conditional=True, seed=7), entries(2)
     window = made.model.window(torch.stack([torch.from_numpy(e["target"][-20:]) for e in data]))
     paths = window.repeat(3)
-    expected = window.forecast(made.model.sample(paths, noise=MemberNoise(7, 6)))
+    expected = window.forecast(made.model.sample(paths, noise=MemberNoise(path_seed(7), 6)))
     np.testing.assert_allclose(samples(made.predict(data)), expected, rtol=1e-5)
 
 
@@ -79,7 +81,7 @@ def test_other_horizons_are_other_parts_of_the_same_window():
     made, data = predictor(seed=7), entries(2)
     short = made.for_horizon(2)
     past = torch.stack([torch.from_numpy(e["target"][-22:]) for e in data])
-    expected = DDPMGuidance(scale=1.0).sample(short.model, short.model.window(past), 3, seed=7)[..., 14:]
+    expected = DDPMGuidance(scale=1.0).sample(short.model, short.model.window(past), 3, seed=path_seed(7))[..., 14:]
     np.testing.assert_allclose(samples(short.predict(data)), expected, rtol=1e-6)
     assert short.prediction_length == 2
     assert short.model.backbone is made.model.backbone
@@ -238,6 +240,23 @@ def test_samples_are_synthetic_windows():
         predictor(conditional=True).sample(1)
     with pytest.raises(ValueError, match="without time features"):
         predictor(time_features=True).sample(1)
+
+
+def test_seeds_share_no_noise_and_seed_0_is_as_it_was():
+    made, data = predictor(), entries(2)
+    drawn = [made.sample(3, seed=seed) for seed in (0, 1, -1, 2**31)]
+    np.testing.assert_allclose(drawn[0], made.model.sample(3, noise=MemberNoise(0, 3))[..., 0], rtol=1e-6)
+    window = made.model.window(torch.stack([torch.from_numpy(e["target"][-20:]) for e in data]))
+    expected = DDPMGuidance(scale=1.0).sample(made.model, window, 3, seed=0)[..., 12:]
+    np.testing.assert_allclose(samples(made.predict(data)), expected, rtol=1e-6)
+    for a, b in itertools.combinations(drawn, 2):
+        assert np.abs(a[:, None] - b[None]).max(-1).min() > 0.1
+
+
+def test_runs_of_small_seeds_are_far_apart():
+    for count in (2, 10, 1000):
+        places = np.sort([path_seed(seed) for seed in range(count)])
+        assert np.diff(np.append(places, places[0] + 2**32)).min() >= 2**32 / (3 * count)
 
 
 # --- files
