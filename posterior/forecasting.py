@@ -23,7 +23,7 @@ from prior import registry
 from timeseries.backtests import check_windows
 from timeseries.columns import Columns, FrameSeries
 from timeseries.frames import Forecaster
-from timeseries.frequencies import Frequency, quiet_periods
+from timeseries.frequencies import Frequency
 from timeseries.predictor import TSDiffPredictor
 from timeseries.scores import Scores
 from timeseries.tables import Made, check_names
@@ -333,7 +333,8 @@ def _chart(series: FrameSeries, forecast: Any, *, known: int = 0) -> Figure:
     from timeseries.plots import fan_chart
 
     whole, cut = _dated(series), len(series) - known
-    return fan_chart(whole[:cut], forecast, whole[cut:] if known else None, title=_title(series))
+    dates = series.grid.times(cut, forecast.prediction_length)
+    return fan_chart(whole[:cut], forecast, whole[cut:] if known else None, dates=dates, title=_title(series))
 
 
 def _gap_chart(series: FrameSeries, paths: Any, horizon: int) -> Figure:
@@ -348,9 +349,7 @@ def _gap_chart(series: FrameSeries, paths: Any, horizon: int) -> Figure:
 
 
 def _dated(series: FrameSeries) -> pd.Series:
-    with quiet_periods():
-        index = pd.period_range(series.grid.start, periods=len(series), freq=series.grid.start.freq)
-    return pd.Series(series.target, index=index)
+    return pd.Series(series.target, index=series.grid.times(0, len(series)))
 
 
 def _title(series: FrameSeries) -> str:

@@ -35,6 +35,7 @@ def fan_chart(
     forecast: Forecast,
     truth: pd.Series | None = None,
     *,
+    dates: pd.DatetimeIndex | None = None,
     hidden: ArrayLike | None = None,
     shown: int | None = None,
     title: str = "",
@@ -46,31 +47,33 @@ def fan_chart(
     Parameters
     ----------
     history: values by date, ``DatetimeIndex`` or ``PeriodIndex``, NaN where missing; it may reach into the forecast's time.
-    forecast: of GluonTS, paths or quantiles, dated by itself; one path is drawn as a line, without bands.
+    forecast: of GluonTS, paths or quantiles; one path is drawn as a line, without bands.
     truth: values by date, those outside the time of the forecast being left out.
+    dates: of the forecast's steps, by default the beginnings of its own periods.
     hidden: True where the model saw nothing, of the length of history.
     shown: last steps of history that are drawn, at least 1; four horizons by default.
     title: above the picture.
 
     Returns a figure of its own, which ``figure.savefig(path)`` writes; pyplot is not touched. Raises ``TypeError`` for series
-    without dates, ``ValueError`` for masks of another length and a history that ends before it begins to be shown.
+    without dates, ``ValueError`` for masks and dates of another length and a history that ends before it begins to be shown.
     """
-    dates = _dates(history, "history")
-    ahead = _stamps(forecast.index)
+    past, ahead = _dates(history, "history"), _stamps(forecast.index if dates is None else dates)
+    if len(ahead) != len(forecast.index):
+        raise ValueError(f"dates must be {len(forecast.index)}, one for each step of the forecast, got {len(ahead)}")
     steps = SHOWN * len(ahead) if shown is None else shown
     if steps < 1:
         raise ValueError(f"shown must be at least 1 step, got {shown}")
     mask = _mask(hidden, len(history))
-    before = np.flatnonzero(dates < ahead[0])[-steps:]
+    before = np.flatnonzero(past < ahead[0])[-steps:]
     if not len(before):
         raise ValueError(f"history must begin before the forecast, {ahead[0]}, got none; give the values that led to it")
     figure, axes = _canvas(title)
     values = history.to_numpy(dtype=np.float64)[before]
-    _past(axes, dates[before], values, mask[before])
+    _past(axes, past[before], values, mask[before])
     points = isinstance(forecast, SampleForecast) and forecast.num_samples == 1
     _fan(axes, ahead, np.stack([forecast.quantile(q) for q in LEVELS]), bands=not points)
     _truth(axes, truth, ahead)
-    axes.axvline(ahead[0] - _step(ahead, dates) / 2, color=INK, linewidth=0.8, linestyle=(0, (4, 3)), alpha=0.7)
+    axes.axvline(ahead[0] - _step(ahead, past) / 2, color=INK, linewidth=0.8, linestyle=(0, (4, 3)), alpha=0.7)
     return _finished(figure, axes)
 
 
@@ -103,8 +106,8 @@ def imputation_chart(
         edge = [i for i in (first - 1, last + 1) if 0 <= i < len(dates)]
         for i, j in zip(edge, [first if i < first else last for i in edge], strict=True):
             axes.plot(dates[[i, j]], [values[i], quantiles[2, j]], color=BLUE, linewidth=1.0, alpha=0.7)
-    known = pd.Series(values, index=dates) if truth is None else _dated(truth, "truth")
-    _truth(axes, known.reindex(dates).where(gaps), dates)
+    known = values if truth is None else _at(truth, dates)
+    _truth(axes, pd.Series(np.where(gaps, known, np.nan), index=dates), dates)
     return _finished(figure, axes)
 
 
@@ -154,7 +157,7 @@ def _truth(axes: Axes, truth: pd.Series | None, dates: pd.DatetimeIndex) -> None
     """Where it is known within ``dates``, a value between unknown ones as a dot."""
     if truth is None:
         return
-    values = _dated(truth, "truth").reindex(dates).to_numpy(dtype=np.float64)
+    values = _at(truth, dates)
     if np.isnan(values).all():
         return
     axes.plot(dates, values, color=TRUTH, linewidth=1.2, linestyle=(0, (5, 1.5)), label="truth")
@@ -181,9 +184,13 @@ def _dates(series: pd.Series, name: str) -> pd.DatetimeIndex:
     return _stamps(series.index)
 
 
-def _dated(series: pd.Series, name: str) -> pd.Series:
-    dates = _dates(series, name)
-    return pd.Series(series.to_numpy(dtype=np.float64), index=dates)
+def _at(truth: pd.Series, dates: pd.DatetimeIndex) -> NDArray[np.float64]:
+    """The values at ``dates``, NaN where there are none; of an hour that the clock repeats, the first."""
+    own, values = _dates(truth, "truth"), truth.to_numpy(dtype=np.float64)
+    if own.equals(dates):
+        return values
+    first = ~own.duplicated()
+    return pd.Series(values[first], index=own[first]).reindex(dates).to_numpy()
 
 
 def _stamps(index: pd.Index) -> pd.DatetimeIndex:

@@ -139,6 +139,26 @@ def test_backtest(here):
     assert "seasonal naive: CRPS" in plain.stdout
 
 
+@pytest.mark.parametrize(
+    ("freq", "start"), [("h", "2020-03-01 00:30"), ("h", "2020-03-01 00:00+01:00"), ("ME", "2020-01-31"), ("W", "2020-01-05")]
+)
+@pytest.mark.parametrize("name", ["forecast", "impute", "backtest"])
+def test_charts_show_the_times_of_the_file(here, name, freq, start, monkeypatch):
+    figures = []
+    monkeypatch.setattr(forecasting, "_drawn", lambda figure, path: figures.append(figure) or b"")
+    settings = config(T=3, freq=freq)
+    Forecaster(TSDiffPredictor(settings, settings.model())).save(here / "own")
+    times = pd.date_range(start, periods=60, freq=freq)
+    pd.DataFrame({"ds": times, "y": wave(60).astype(float)}).drop(index=[40, 41]).to_csv("own.csv", index=False)
+    result = command(f"{name} own.csv --model own --samples 3 -o out.csv --plot out.png")
+    assert result.exit_code == 0, result.output
+    written = [pd.Timestamp(text).tz_localize(None) for text in pd.read_csv("out.csv").ds]
+    (figure,) = figures
+    lines = {line.get_label(): pd.DatetimeIndex(line.get_xdata()) for line in figure.axes[0].lines}
+    assert lines["median"].tolist() == (written[40:42] if name == "impute" else written)
+    assert set(lines["observed"]) <= set(times.tz_localize(None))
+
+
 def test_train_then_forecast_and_keep_the_model(here, monkeypatch):
     tiny = partial(forecast_training.MeteredEstimator, size=TINY, T=3)
     monkeypatch.setattr(forecast_training, "MeteredEstimator", tiny)

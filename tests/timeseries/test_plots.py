@@ -120,6 +120,23 @@ def test_imputations_fill_gaps_alone():
     assert labels(one) == ["not observed", "observed", "forecast", "truth"]
 
 
+def test_a_forecast_can_be_dated_and_the_clock_repeat_an_hour():
+    y = series(start="2024-10-25")
+    y.index = pd.date_range("2024-10-25", periods=N + H, freq="h", tz="Europe/Berlin") + pd.Timedelta("30min")
+    local = y.index.tz_localize(None)
+    assert not local.is_unique
+    for cut in (N, 40):  # the hour in the history and in the forecast
+        figure = fan_chart(y[:cut], forecast(), y[cut : cut + H], dates=y.index[cut : cut + H])
+        for colour in (BLUE, TRUTH):
+            assert drawn(figure, colour).index.tolist() == local[cut : cut + H].tolist()
+    gaps = np.zeros(N, bool)
+    gaps[45:55] = True
+    figure = imputation_chart(y[:N], np.zeros((3, N)), y, hidden=gaps)
+    assert drawn(figure, TRUTH).index.tolist() == local[45:55].tolist()
+    with pytest.raises(ValueError, match="dates must be 12, one for each step of the forecast, got 5"):
+        fan_chart(y[:N], forecast(), dates=y.index[N : N + 5])
+
+
 def test_pyplot_is_left_alone():
     before = sys.modules.get("matplotlib.pyplot")
     fan_chart(series()[:N], forecast())
