@@ -40,6 +40,9 @@ SHOWN = 4  # horizons of history in a chart
 SPOKEN = {
     r"^(time|id|target) must not be": r"--\1 must not be",
     r"^levels must": "--quantiles must",
+    r"columns name (\d+)": r"--covariates names \1",
+    r"regularise=True allows it": "leave out --strict to allow it",
+    r"lower scale$": "lower --guidance",
 }
 """What the library's errors call its arguments, and how the command line says it."""
 
@@ -88,8 +91,8 @@ def forecast(
 ) -> Report:
     """Forecast the series of ``data`` into ``out``, and draw one of them."""
     levels = _levels(quantiles)
-    work = _Work("forecast", levels, options, {out: (".csv",), plot: PLOTS})
-    df, forecaster, series = work.begin(data, progress, plot_id)
+    work = _Work("forecast", levels, options, data, out, plot, plot_id)
+    df, forecaster, series = work.begin(progress)
     number = _number(series, plot_id)
     forecasts = forecaster.forecasts(df, progress=progress)
     files = [] if plot is None else [(plot, _drawn(_chart(series[number], forecasts[number]), plot))]
@@ -112,8 +115,8 @@ def impute(
     levels = _levels(quantiles) if quantiles else ()
     if levels and options.wide:
         raise ValueError("--quantiles is for long files; the filled file of --wide has its columns")
-    work = _Work("imputation", levels, options, {out: (".csv",), plot: PLOTS})
-    df, forecaster, series = work.begin(data, progress, plot_id)
+    work = _Work("imputation", levels, options, data, out, plot, plot_id)
+    df, forecaster, series = work.begin(progress)
     number = _number(series, plot_id)
     made = forecaster.imputations(df, progress=progress)
     filled = forecaster.filled(made, levels=levels)
@@ -138,8 +141,8 @@ def backtest(
     Drawn is the last window of one series.
     """
     levels = _levels(quantiles)
-    work = _Work("backtest", levels, options, {out: (".csv",), plot: PLOTS})
-    df, forecaster, series = work.begin(data, progress, plot_id, windows=windows)
+    work = _Work("backtest", levels, options, data, out, plot, plot_id)
+    df, forecaster, series = work.begin(progress, windows=windows)
     number, horizon = _number(series, plot_id), forecaster.predictor.prediction_length
     found = forecaster.backtest(df, windows, levels=levels, progress=progress)
     files = [] if out is None else [(out, _csv(found.frame))]
@@ -153,23 +156,32 @@ class _Work:
     """What every command does around its own: checks and the model before, files and report after."""
 
     def __init__(
-        self, made: Made, levels: Sequence[float], options: SeriesOptions, outputs: dict[Path | None, tuple[str, ...]]
+        self,
+        made: Made,
+        levels: Sequence[float],
+        options: SeriesOptions,
+        data: Path,
+        out: Path | None,
+        plot: Path | None,
+        plot_id: str | None,
     ) -> None:
-        self.made, self.options, self.began = made, options, time.monotonic()
+        self.made, self.options, self.data, self.plot_id, self.began = made, options, data, plot_id, time.monotonic()
         self.warnings: list[str] = []
-        for path, suffixes in outputs.items():
+        for path, suffixes in ((out, (".csv",)), (plot, PLOTS)):
             if path is not None:
                 check_output(path, suffixes, overwrite=options.overwrite)
+                if path.exists() and data.exists() and path.samefile(data):
+                    raise ValueError(f"{path} is the input, which is never replaced; name another file")
+        if plot_id is not None and plot is None:
+            raise ValueError("--plot-id names the series that --plot draws; give --plot too, or leave it out")
         _check(options)
         self.columns = _columns(options)
         check_names(made, levels, self.columns)
 
-    def begin(
-        self, data: Path, progress: Progress | None, plot_id: str | None, *, windows: int = 0
-    ) -> tuple[pd.DataFrame, Forecaster, list[FrameSeries]]:
-        """The frame of ``data``, the forecaster and the series, checked; then it is trained, and kept, if asked for."""
+    def begin(self, progress: Progress | None, *, windows: int = 0) -> tuple[pd.DataFrame, Forecaster, list[FrameSeries]]:
+        """The frame of the data, the forecaster and the series, checked; then it is trained, and kept, if asked for."""
         options, columns, model = self.options, self.columns, _model(self.options)
-        df = _read(data, columns)
+        df = _read(self.data, columns)
         if model is None:
             estimator = _estimator(options, len(columns.covariates), progress)
             forecaster, config = Forecaster(estimator, columns), estimator.config
@@ -177,7 +189,7 @@ class _Work:
             forecaster = _loaded(model, options, columns)
             config = forecaster.predictor.config
         series = columns.series(df, config.frequency, whole=self.made == "imputation")
-        _number(series, plot_id)
+        _number(series, self.plot_id)
         if self.made == "backtest":
             check_windows(series, windows, config.prediction_length)
         elif self.made == "forecast":
@@ -322,7 +334,7 @@ def _csv(table: pd.DataFrame) -> bytes:
 
 def _number(series: Sequence[FrameSeries], name: str | None) -> int:
     """The place of the series called ``name``, the first without; raises ``ValueError`` where there is none."""
-    names = [str(one.item_id) for one in series]
+    names = [str(one.label) for one in series]
     if name is not None and name not in names:
         raise ValueError(f"--plot-id {name}: there is no such series; the first of {len(names)} is {names[0]}")
     return 0 if name is None else names.index(name)
@@ -334,7 +346,7 @@ def _chart(series: FrameSeries, forecast: Any, *, known: int = 0) -> Figure:
 
     whole, cut = _dated(series), len(series) - known
     dates = series.grid.times(cut, forecast.prediction_length)
-    return fan_chart(whole[:cut], forecast, whole[cut:] if known else None, dates=dates, title=_title(series))
+    return fan_chart(whole[:cut], forecast, whole[cut:] if known else None, dates=dates, title=str(series.label))
 
 
 def _gap_chart(series: FrameSeries, paths: Any, horizon: int) -> Figure:
@@ -345,15 +357,11 @@ def _gap_chart(series: FrameSeries, paths: Any, horizon: int) -> Figure:
     edges = np.flatnonzero(np.diff(np.concatenate([[0], gaps, [0]])))
     first, end = max(edges.reshape(-1, 2), key=lambda gap: gap[1] - gap[0], default=(len(series), len(series)))
     shown = slice(max(first - 2 * horizon, 0), end + 2 * horizon)
-    return imputation_chart(_dated(series)[shown], paths[:, shown], title=_title(series))
+    return imputation_chart(_dated(series)[shown], paths[:, shown], title=str(series.label))
 
 
 def _dated(series: FrameSeries) -> pd.Series:
     return pd.Series(series.target, index=series.grid.times(0, len(series)))
-
-
-def _title(series: FrameSeries) -> str:
-    return "" if series.item_id is None else str(series.item_id)
 
 
 def _drawn(figure: Figure, path: Path) -> bytes:

@@ -40,6 +40,7 @@ from .missing import MissingScenario as MissingScenario
 from .plots import fan_chart as fan_chart
 from .plots import imputation_chart as imputation_chart
 from .predictor import TSDiffPredictor as TSDiffPredictor
+from .refinement import ImplicitEnergy as ImplicitEnergy
 from .refinement import Refiner as Refiner
 from .refinement import representative_step as representative_step
 from .refinement import seasonal_naive as seasonal_naive

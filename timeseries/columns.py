@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from timeseries.frequencies import Frequency
 from timeseries.grid import WALL, Grid
+from timeseries.series import LARGEST, shown
 
 __all__ = ["Columns", "FrameSeries", "times_of"]
 
@@ -21,7 +22,6 @@ OFFSET = r":\d\d(?:\.\d+)?\s*(Z|[+-]\d\d:?\d\d)$"
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
-LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -31,14 +31,14 @@ class FrameSeries:
     Attributes
     ----------
     item_id: its value in the id column, or its column's name; None where the frame holds one series without a name.
-    name: what errors call it.
+    label: the same, but the name of the column of values for None.
     grid: whose step 0 is the first value.
     target: (n,), NaN in gaps.
     covariates: (m, k), m > n where the future is known; None without covariates.
     """
 
     item_id: Any
-    name: str
+    label: Any
     grid: Grid
     target: Array
     covariates: Array | None = None
@@ -46,9 +46,14 @@ class FrameSeries:
     def __len__(self) -> int:
         return len(self.target)
 
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return repr(self.label)
+
     def entry(self, length: int | None = None) -> dict[str, Any]:
         """The GluonTS entry of its first ``length`` values, with all covariates."""
-        entry = {"item_id": self.item_id, "start": self.grid.start, "target": self.target[:length]}
+        entry = {"item_id": self.label, "start": self.grid.start, "target": self.target[:length]}
         return entry if self.covariates is None else {**entry, "feat_dynamic_real": self.covariates.T}
 
     def check_future(self, horizon: int) -> None:
@@ -155,7 +160,8 @@ class Columns:
         frequency: Frequency,
         whole: bool,
     ) -> FrameSeries:
-        name = repr(column if item_id is None else item_id)
+        label = column if item_id is None else item_id
+        name = repr(label)
         try:
             grid, steps = Grid.of(times[rows], frequency)
         except ValueError as error:
@@ -167,14 +173,14 @@ class Columns:
         target = np.full(length, np.nan)
         target[steps] = _numbers(df[column], rows, f"series {name}: column {column!r}")
         if not self.covariates:
-            return FrameSeries(item_id=item_id, name=name, grid=grid, target=target)
+            return FrameSeries(item_id=item_id, label=label, grid=grid, target=target)
         known = np.flatnonzero(~np.isnan(target))
         target = target[: known[-1] + 1] if len(known) and not whole else target
         covariates = np.full((length, len(self.covariates)), np.nan)
         for k, covariate in enumerate(self.covariates):
             covariates[steps, k] = _numbers(df[covariate], rows, f"series {name}: column {covariate!r}")
         covariates = self._unbroken(covariates, len(target), grid, name)
-        return FrameSeries(item_id=item_id, name=name, grid=grid, target=target, covariates=covariates)
+        return FrameSeries(item_id=item_id, label=label, grid=grid, target=target, covariates=covariates)
 
     def _unbroken(self, covariates: Array, length: int, grid: Grid, name: str) -> Array:
         """``covariates`` up to their first gap; raises ``ValueError`` where it is before the end of the target."""
@@ -211,12 +217,12 @@ def times_of(column: pd.Series, name: str, *, by_clock: bool = False) -> pd.Date
             times = pd.to_datetime(column, errors="coerce", format="mixed", utc=True)
     bad = np.flatnonzero(times.isna())
     if len(bad):
-        raise ValueError(f"{name} must hold dates, row {bad[0]} has {column.iloc[bad[0]]!r}")
+        raise ValueError(f"{name} must hold dates, row {bad[0]} has {shown(column.iloc[bad[0]])}")
     if by_clock and pd.api.types.is_string_dtype(column.dtype):
         offsets = column.astype(str).str.extract(OFFSET, expand=False).fillna("")
         if (other := offsets.ne(offsets.iloc[0]).to_numpy()).any():
             row = int(other.argmax())
-            both = f"row 0 has {column.iloc[0]!r}, row {row} has {column.iloc[row]!r}"
+            both = f"row 0 has {shown(column.iloc[0])}, row {row} has {shown(column.iloc[row])}"
             raise ValueError(f"{name} must have one offset from UTC where steps are days or longer: {both}; leave offsets out")
     return pd.DatetimeIndex(times)
 
@@ -228,7 +234,9 @@ def _numbers(column: pd.Series, rows: Rows, name: str) -> Array:
         bad = (np.isnan(values) & ~part.isna().to_numpy()) | (np.abs(values) > LARGEST)
     if bad.any():
         row = int(rows[bad].min())
-        raise ValueError(f"{name} must hold finite numbers, nothing where they are missing; row {row} has {column.iloc[row]!r}")
+        raise ValueError(
+            f"{name} must hold finite numbers, nothing where they are missing; row {row} has {shown(column.iloc[row])}"
+        )
     return values
 
 

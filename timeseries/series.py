@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from timeseries.configuration import TSDiffConfig
 from timeseries.frequencies import Frequency, age, quiet_periods
 
-__all__ = ["Series", "period_of", "series_of"]
+__all__ = ["LARGEST", "Series", "period_of", "series_of", "shown"]
 
 Array = NDArray[np.float32]
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,8 +43,8 @@ class Series:
         """Of a GluonTS entry: ``start``, ``target``, perhaps ``item_id``; ``feat_dynamic_real`` if the model has covariates.
 
         ``start`` is a period of the model's frequency, or a date. Raises ``ValueError``, naming the series by item_id or
-        ``number`` and the first bad row, for another frequency, for values that are no numbers or infinite, and for
-        covariates that are not as many as the model's, end before the target or have gaps.
+        ``number`` and the first bad row, for another frequency, for values that are no numbers or not finite in float32, and
+        for covariates that are not as many as the model's, end before the target or have gaps.
         """
         item_id = entry.get("item_id")
         name = f"number {number}" if item_id is None else repr(item_id)
@@ -55,7 +56,7 @@ class Series:
         if target.ndim != 1 or not len(target):
             hint = "; several channels are several series" if target.ndim > 1 else ""
             raise ValueError(f"series {name}: target must have shape (n,) with n >= 1, got {target.shape}{hint}")
-        _refuse(np.isinf(target), target, name, "target must be finite, NaN where it is missing")
+        _refuse(np.abs(target) > LARGEST, target, name, "target must be finite in float32, NaN where it is missing")
         covariates = _covariates(entry, config.covariates, len(target), name)
         return cls(name=name, start=start, target=target.astype(np.float32), covariates=covariates, item_id=item_id)
 
@@ -142,7 +143,12 @@ def _numbers(values: Any, name: str, field: str) -> NDArray[np.float64]:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         row = next((i for i, value in enumerate(values) if not _is_number(value)), 0) if np.ndim(values) == 1 else 0
-        raise ValueError(f"series {name}: {field} must hold numbers, row {row} has {values[row]!r}") from error
+        raise ValueError(f"series {name}: {field} must hold numbers, row {row} has {shown(values[row])}") from error
+
+
+def shown(value: Any) -> str:
+    """``value`` as errors quote it: ``inf``, not ``np.float64(inf)``."""
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def _is_number(value: Any) -> bool:
@@ -172,5 +178,5 @@ def _covariates(entry: Mapping[str, Any], count: int, length: int, name: str) ->
         raise ValueError(
             f"series {name}: covariates end early, the first missing row is {values.shape[1]}; the target has {length} rows"
         )
-    _refuse(~np.isfinite(values).all(0), values.T, name, "feat_dynamic_real must be finite everywhere")
+    _refuse(~(np.abs(values) <= LARGEST).all(0), values.T, name, "feat_dynamic_real must be finite in float32 everywhere")
     return values.T.astype(np.float32)

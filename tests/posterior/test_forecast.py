@@ -37,6 +37,8 @@ def kept(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models") / "tiny"
     Forecaster(TSDiffPredictor(settings, settings.model())).save(folder)
+    heated = config(T=3, covariates=1)
+    TSDiffPredictor(heated, heated.model()).serialize(folder.parent / "heated")
     return folder
 
 
@@ -54,7 +56,10 @@ def here(tmp_path, kept, monkeypatch):
     df.drop(index=70).to_csv("missing.csv", index=False)
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "noise.csv").write_bytes(bytes(range(128, 256)) * 9)
+    df[:60].drop(columns="unique_id").to_csv("one.csv", index=False)
+    df[:60].assign(y=df.y.where(df.index != 7, np.inf)).to_csv("inf.csv", index=False)
     (tmp_path / "model").symlink_to(kept)
+    (tmp_path / "heated").symlink_to(kept.parent / "heated")
     return tmp_path
 
 
@@ -254,11 +259,22 @@ def test_a_trained_model_is_kept_although_its_forecasts_fail(here, monkeypatch):
         ("forecast data.csv --wide --time series --model model -o x.csv", "--time must not be 'series'"),
         ("impute data.csv --target imputed --model model -o x.csv", "--target must not be 'imputed'"),
         ("backtest data.csv --target window --model model", "--target must not be 'window'"),
-        ("forecast data.csv --id unique_id --model model --guidance 1e38 -o x.csv", "diverges"),
+        (
+            "forecast data.csv --id unique_id --model model --guidance 1e38 -o x.csv",
+            "diverges for series [0, 1]; lower --guidance",
+        ),
+        ("impute gaps.csv --id unique_id --model model --guidance 1e38 -o x.csv", "; lower --guidance"),
+        ("forecast one.csv --model model -o x.csv --guidance 1e38", "of the series 'y', counted from 0"),
+        ("forecast one.csv --model model -o x.csv --plot x.png --plot-id z", "no such series; the first of 1 is y"),
+        ("forecast data.csv --id unique_id --model model -o x.csv --plot-id b", "--plot-id names the series that --plot draws"),
+        ("forecast data.csv --id unique_id --model model -o ./data.csv --overwrite", "data.csv is the input"),
+        ("forecast inf.csv --model model -o x.csv", "row 7 has inf"),
+        ("forecast data.csv --id unique_id --model heated -o x.csv", "model has 1 covariates, but --covariates names 0"),
         ("forecast dates.csv --id unique_id --model model -o x.csv", "column 'ds' must hold dates, row 70 has 'soon'"),
         ("forecast words.csv --id unique_id --model model -o x.csv", "series 'b': column 'y' must hold finite numbers"),
         ("forecast twice.csv --id unique_id --model model -o x.csv", "series 'b': row 120 repeats the time"),
         ("forecast missing.csv --id unique_id --model model --strict -o x.csv", "series 'b': row 70 must be"),
+        ("forecast missing.csv --id unique_id --model model --strict -o x.csv", "; leave out --strict to allow it"),
         (
             "forecast data.csv --id unique_id --model model --save y -o x.csv",
             "--context and --save are for models trained here",

@@ -168,6 +168,7 @@ def test_covariates_are_standardised_by_what_is_trained_on():
         ({}, "'a': the model has 1 covariates, but the entry has no"),
         ({"feat_dynamic_real": np.zeros((2, 90))}, r"'a': feat_dynamic_real must have shape \(1, m\), got \(2, 90\)"),
         ({"feat_dynamic_real": np.zeros((1, 80))}, "'a': covariates end early, the first missing row is 80"),
+        ({"feat_dynamic_real": [[0.0] * 17 + [-1e39] + [0.0] * 72]}, "'a': feat_dynamic_real must be finite.*row 17"),
         ({"feat_dynamic_real": [[0.0] * 17 + [np.nan] + [0.0] * 72]}, "'a': feat_dynamic_real must be finite.*row 17"),
     ],
 )
@@ -184,6 +185,8 @@ def test_bad_covariates_are_named(fields, message):
     [
         ({"target": [1.0, 2.0, "x", 4.0]}, "'a': target must hold numbers, row 2 has 'x'"),
         ({"target": [1.0, np.nan, -np.inf]}, "'a': target must be finite.*row 2 has -inf"),
+        ({"target": [1.0, np.nan, 1e39]}, "'a': target must be finite in float32.*row 2 has 1e\\+39"),
+        ({"target": np.array([1.0, "x"])}, "'a': target must hold numbers, row 1 has 'x'"),
         ({"target": np.zeros((2, 5))}, r"'a': target must have shape \(n,\).*several channels are several series"),
         ({"target": []}, "'a': target must have shape"),
         ({"start": pd.Period("2020-01-01", freq="D")}, "'a': start must have the model's frequency 'h', got 'D'"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.timeseries.waves import TINY, config, wave
+from timeseries import ImplicitEnergy, Refiner
 from timeseries.columns import Columns, times_of
 from timeseries.estimator import Training, TSDiffEstimator
 from timeseries.frames import Forecaster
@@ -18,7 +19,6 @@ from timeseries.guidance import SquareEnergy
 from timeseries.imputation import places
 from timeseries.langevin import Descent
 from timeseries.predictor import TSDiffPredictor
-from timeseries.refinement import ImplicitEnergy, Refiner
 from timeseries.scores import crps
 
 LONG, WIDE = Columns(id="unique_id"), Columns(target=None)
@@ -167,6 +167,7 @@ BAD = [
     (changed(63, "ds", pd.Timestamp("2220-01-01")), "series 'b': freq 'h' is too fine or a time is wrong: 60 times span"),
     (changed(63, "y", "many"), "series 'b': column 'y' must hold finite numbers, .*; row 63 has 'many'"),
     (changed(63, "y", np.inf), "series 'b'.* row 63 has inf"),
+    (long().assign(y=lambda d: d.y.where(d.index != 63, -np.inf)), "series 'b'.* row 63 has -inf$"),
     (changed(63, "y", 1e39), "series 'b'.* row 63 has 1e"),
     (changed(63, "unique_id", None), "column 'unique_id' must name a series in every row, row 63 is empty"),
     (long().assign(y=lambda d: d.y.where(d.unique_id == "a")), "series 'b': all 60 values are missing"),
@@ -188,6 +189,16 @@ def test_series_that_are_not_told_apart():
         Forecaster(predictor()).predict(long())
     with pytest.raises(TypeError, match="must be a pandas DataFrame, got list"):
         Forecaster(predictor()).predict([1.0])
+
+
+def test_a_series_without_a_name_is_called_by_its_column():
+    made, df = Forecaster(predictor(), Columns(target="load")), long(1).rename(columns={"y": "load"})
+    assert [f.item_id for f in made.forecasts(df)] == ["load"]
+    for use in (made.predict, made.impute):
+        with pytest.raises(ValueError, match="series 'load': all 60 values are missing"):
+            use(df.assign(load=np.nan))
+    with pytest.raises(ValueError, match=r"of the series 'load', counted from 0: .* diverges"):
+        Forecaster(predictor(guidance_scale=1e38), made.columns).predict(df)
 
 
 def test_irregular_rows_can_be_refused():
