@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from prior.denoiser import Denoiser, NoiseHead
+from prior.inert_pickles import read_inert
 from prior.networks.adm import ADMConfig, ADMEncoder
 from prior.networks.adm_classifier import ADMClassifier
 from prior.networks.adm_configuration import ADMModel, ReleasedADM, infer_adm, released_adm, released_as
@@ -138,19 +139,30 @@ def named_tensors(content: Any, path: Path, *, anchor: str, family: str) -> dict
 
 
 def read_file(path: Path) -> Any:
-    """The content of a ``.safetensors`` or torch file: tensors, plain containers and numbers only; errors as above."""
+    """The content of a ``.safetensors`` or torch file: tensors, plain containers and numbers; errors as above.
+
+    No code of a file runs. Objects of other packages, as in the settings that Lightning writes, come as
+    :class:`~prior.inert_pickles.Inert`, which is empty; a file without a tensor beside them is refused.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"path: there is no file {path}")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with torch.serialization.safe_globals(_numpy_numbers()):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        return _read_torch(path)
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, UnicodeDecodeError) as error:
         raise ValueError(
             f"path: {path} ({path.stat().st_size} bytes) cannot be read as a checkpoint: it is truncated or damaged, "
-            "or it holds pickled objects other than tensors"
+            "or it holds pickled objects other than tensors and no tensor beside them"
         ) from error
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals(_numpy_numbers()):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError:
+        return read_inert(path)
 
 
 def _numpy_numbers() -> list[Any]:

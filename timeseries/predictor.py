@@ -237,7 +237,8 @@ class TSDiffPredictor(Predictor):
         """The predictor of a Lightning checkpoint that :class:`~timeseries.training.TSDiffModule` wrote; averaged weights
         where they were averaged.
 
-        A state dict with the released keys needs ``config``. Raises ``FileNotFoundError`` or ``ValueError``.
+        A file with the released keys, a state dict or a checkpoint of the official training, needs ``config``. Raises
+        ``FileNotFoundError`` or ``ValueError``.
         """
         path = Path(path)
         content = read_file(path)

@@ -227,9 +227,21 @@ def test_truncated_files_are_named(form, kept, network, tmp_path):
 
 
 def test_pickled_objects_and_noise_are_refused(tmp_path):
-    torch.save({"time_embed.0.weight": torch.zeros(4, 1), "thing": Thing()}, tmp_path / "object.pt")
+    torch.save({"model": Thing()}, tmp_path / "object.pt")
     (tmp_path / "noise.pt").write_bytes(bytes(range(256)) * 8)
     (tmp_path / "page.pt").write_bytes(b"<!DOCTYPE html><html><body>404</body></html>")
     for name in ("object.pt", "noise.pt", "page.pt"):
         with pytest.raises(ValueError, match=rf"{name} .* cannot be read as a checkpoint"):
             load_adm(tmp_path / name)
+    torch.save({"time_embed.0.weight": torch.zeros(4, 1), "thing": Thing()}, tmp_path / "mixed.pt")
+    with pytest.raises(ValueError, match="must hold tensors only, got Thing at 'thing'"):
+        load_adm(tmp_path / "mixed.pt")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_objects_beside_the_weights_are_passed_over(legacy, network, tmp_path):
+    content = {"state_dict": network.state_dict(), "hyper_parameters": {"thing": Thing(), "kind": Thing}}
+    torch.save(content, tmp_path / "last.ckpt", _use_new_zipfile_serialization=not legacy)
+    found = load_adm(tmp_path / "last.ckpt", head_channels=16).network.state_dict()
+    assert found.keys() == network.state_dict().keys()
+    assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -347,6 +348,19 @@ def test_released_state_dicts_are_read_with_their_settings(tmp_path):
     np.testing.assert_array_equal(samples(again.predict(entries(2), 3)), samples(made.predict(entries(2))))
     with pytest.raises(ValueError, match="give config=TSDiffConfig"):
         TSDiffPredictor.from_checkpoint(tmp_path / "released.ckpt")
+
+
+def test_checkpoints_of_the_official_training_are_read_without_its_packages(monkeypatch, tmp_path):
+    """Lightning keeps the arguments of the model, a function that makes its schedule among them."""
+    made, module = predictor(), ModuleType("uncond_ts_diff")
+    exec("def linear_beta_schedule(timesteps): ...", module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    arguments = {"timesteps": 100, "diffusion_scheduler": module.linear_beta_schedule, "freq": "h"}
+    content = {"epoch": 9, "state_dict": made.model.state_dict(), "hyper_parameters": arguments}
+    torch.save(content, tmp_path / "last.ckpt")
+    del sys.modules[module.__name__]
+    again = TSDiffPredictor.from_checkpoint(tmp_path / "last.ckpt", made.config, device="cpu")
+    np.testing.assert_array_equal(samples(again.predict(entries(2), 3)), samples(made.predict(entries(2))))
 
 
 def test_the_module_of_a_checkpoint_is_its_model():
