@@ -92,8 +92,11 @@ class Guidance:
         The last ``L - window.context`` steps are the forecast. Path i of series b has its own noise, of seed
         ``seed + b S + i``, so that the result depends neither on ``batch``, how many paths the network sees at once and what
         bounds the memory, nor on the series around: for series n.. of a larger set pass ``seed + n S``. Runs that are to be
-        independent need seeds at least B S apart. Other batches round otherwise, by 1e-6; where the energy has kinks, as that
-        of quantiles, a strong pull makes that visible in a few paths of a hundred.
+        independent need seeds at least B S apart.
+
+        Other batches round otherwise, in float32 by 1e-6, and the chain carries that on, most where the pull changes its sign
+        at a kink of the quantile energy: forecasts of the shipped model ``hourly`` by batches of 5 and of 16 differ by up to
+        5 % in some paths and by 2.5 % in quantiles. In float64, of model and window, less is left than float32 rounds by.
 
         Works under ``torch.no_grad`` and ``torch.inference_mode``; put the model into evaluation mode before, and do not
         train it meanwhile (see :func:`~timeseries.paths.input_gradients`). Raises ``ValueError`` where the chain diverges.

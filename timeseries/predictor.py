@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from gluonts.model.forecast import SampleForecast
 from gluonts.model.predictor import Predictor
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from prior import registry
 from prior.checkpoints import named_tensors, read_file
@@ -35,6 +37,7 @@ __all__ = ["TSDiffPredictor"]
 
 CLASS_PATH = "timeseries.predictor.TSDiffPredictor"
 FRESH = "timeseries.configuration.fresh_model"  # what cards of shipped models name
+OPTIONS: Mapping[str, type] = MappingProxyType({"num_samples": int, "batch_size": int, "seed": int, "precise": bool})
 ANCHOR = re.escape("backbone.input_init.0.weight")  # every model has it, and has it once
 
 
@@ -46,8 +49,9 @@ class TSDiffPredictor(Predictor):
     history; a history of zeros alone is forecast as zeros, the limit of small scales; a constant one like any other.
 
     Path i of series n of a data set has its own noise, of :func:`~timeseries.batches.path_seed` ``(seed) + n S + i`` for S
-    paths: the same seed gives the same forecasts whatever ``batch_size`` is, and another seed independent ones. Every kernel is
-    worked out once and kept.
+    paths, whatever ``batch_size`` is; another seed gives independent ones. What other batches change is rounding, see
+    :meth:`~timeseries.guidance.Guidance.sample`: in float32 a strong pull towards quantiles makes it percents of some paths;
+    with ``precise`` it stays below the float32 that forecasts are given in. Every kernel is worked out once and kept.
 
     Parameters
     ----------
@@ -56,6 +60,7 @@ class TSDiffPredictor(Predictor):
     num_samples: S, unless ``predict`` is told otherwise.
     batch_size: paths that the network sees at once, which bounds the memory.
     seed: of the noise.
+    precise: whether a copy of the model, and the chain, are float64: about twice the time on a CPU, far more on many GPUs.
     """
 
     def __init__(
@@ -67,13 +72,21 @@ class TSDiffPredictor(Predictor):
         num_samples: int = 100,
         batch_size: int = 256,
         seed: int = 0,
+        precise: bool = False,
     ) -> None:
         super().__init__(prediction_length=config.prediction_length)
         if min(num_samples, batch_size) < 1:
             raise ValueError(f"num_samples and batch_size must be at least 1, got {num_samples} and {batch_size}")
+        if precise and not _is_double(model):
+            model = copy.deepcopy(model).double()
         self.config, self.model = config, model.eval().requires_grad_(False)
         self.guidance = DDPMGuidance(scale=config.guidance_scale) if guidance is None else guidance
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
+
+    @property
+    def precise(self) -> bool:
+        """Whether forecasts are made in float64, as they also are of a ``model`` that came in it."""
+        return _is_double(self.model)
 
     def predict(
         self, dataset: Iterable[Mapping[str, Any]], num_samples: int | None = None, **kwargs: Any
@@ -175,8 +188,10 @@ class TSDiffPredictor(Predictor):
         config = replace(self.config, prediction_length=prediction_length, context_length=length - prediction_length)
         own = self.model
         model = TSDiff(own.backbone, config.assembly, schedule=own.schedule, scaler=own.scaler, embedder=own.embedder)
-        options = {"num_samples": self.num_samples, "batch_size": self.batch_size, "seed": self.seed}
-        return TSDiffPredictor(config, model, self.guidance, **options)
+        return TSDiffPredictor(config, model, self.guidance, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in OPTIONS}
 
     def serialize(self, path: Path) -> None:
         """``config.json`` and ``model.safetensors`` into the folder ``path``, and what GluonTS finds the class by."""
@@ -185,7 +200,7 @@ class TSDiffPredictor(Predictor):
             "class_path": CLASS_PATH,
             "config": self.config.as_dict(),
             "guidance": guidance_as_dict(self.guidance),
-            "forecast": {"num_samples": self.num_samples, "batch_size": self.batch_size, "seed": self.seed},
+            "forecast": self._options(),
         }
         write_archive(path, settings, self.model)
         super().serialize(path)
@@ -208,9 +223,11 @@ class TSDiffPredictor(Predictor):
                 f"path: config.json in {path} must have config, guidance and forecast; {error} is missing"
             ) from error
         config = TSDiffConfig.of_dict(config)
-        model = config.model()
+        options, model = _options(options, path), config.model()
+        if options["precise"]:
+            model.double()  # before loading, so that the weights stay as they were kept
         load_weights(model, weights, path)
-        return cls(config, model.to(device_of(device)), guidance_of_dict(guidance), **_options(options, path))
+        return cls(config, model.to(device_of(device)), guidance_of_dict(guidance), **options)
 
     def compile(self) -> TSDiffPredictor:
         """This predictor, its network compiled for its device: for many forecasts on a GPU; the first ones wait for it."""
@@ -218,8 +235,8 @@ class TSDiffPredictor(Predictor):
         return self
 
     @classmethod
-    def shipped(cls, name: str = "hourly", *, device: str | torch.device = "auto") -> TSDiffPredictor:
-        """The predictor of the shipped model ``name``, whose card ``prior.registry`` has.
+    def shipped(cls, name: str = "hourly", *, device: str | torch.device = "auto", precise: bool = False) -> TSDiffPredictor:
+        """The predictor of the shipped model ``name``, whose card ``prior.registry`` has; ``precise`` as of the class.
 
         Raises ``ValueError`` for another name, and where the file is not the one that was measured.
         """
@@ -228,14 +245,19 @@ class TSDiffPredictor(Predictor):
             raise ValueError(f"name must be that of a model of time series, got {name!r}, {registry.card(name).summary}")
         config = registry.build(described["init_args"]["config"])
         model = cast(TSDiff | TSDiffCond, registry.embedded(name).to(device_of(device)))
-        return cls(config, model, DDIMGuidance(scale=config.guidance_scale, skip=2, spacing="early"))
+        return cls(config, model, DDIMGuidance(scale=config.guidance_scale, skip=2, spacing="early"), precise=precise)
 
     @classmethod
     def from_checkpoint(
-        cls, path: str | Path, config: TSDiffConfig | None = None, *, device: str | torch.device = "auto"
+        cls,
+        path: str | Path,
+        config: TSDiffConfig | None = None,
+        *,
+        device: str | torch.device = "auto",
+        precise: bool = False,
     ) -> TSDiffPredictor:
         """The predictor of a Lightning checkpoint that :class:`~timeseries.training.TSDiffModule` wrote; averaged weights
-        where they were averaged.
+        where they were averaged; ``precise`` as of the class.
 
         A file with the released keys, a state dict or a checkpoint of the official training, needs ``config``. Raises
         ``FileNotFoundError`` or ``ValueError``.
@@ -248,11 +270,19 @@ class TSDiffPredictor(Predictor):
             config = TSDiffConfig.of_dict(content["config"])
         model = config.model()
         load_weights(model, named_tensors(content, path, anchor=ANCHOR, family="TSDiff"), path)
-        return cls(config, model.to(device_of(device)))
+        return cls(config, model.to(device_of(device)), precise=precise)
 
 
-def _options(plain: Any, path: Path) -> dict[str, int]:
-    names = {"num_samples", "batch_size", "seed"}
-    if not isinstance(plain, dict) or plain.keys() != names or not all(isinstance(v, int) for v in plain.values()):
-        raise ValueError(f"path: forecast in config.json of {path} must have whole {', '.join(sorted(names))}, got {plain}")
-    return plain
+def _is_double(model: nn.Module) -> bool:
+    return next(model.parameters()).dtype == torch.float64
+
+
+def _options(plain: Any, path: Path) -> dict[str, Any]:
+    """Those of ``config.json``; ``precise`` is missing in files from before there was a choice."""
+    given = {"precise": False, **plain} if isinstance(plain, dict) else {}
+    if given.keys() != OPTIONS.keys() or not all(isinstance(given[name], kind) for name, kind in OPTIONS.items()):
+        raise ValueError(
+            f"path: forecast in config.json of {path} must have whole batch_size, num_samples, seed and whether it is precise, "
+            f"got {plain}"
+        )
+    return given

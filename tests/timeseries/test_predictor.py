@@ -4,6 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -31,11 +32,12 @@ ROOT = Path(__file__).parents[2]
 KINDS = pytest.mark.parametrize("conditional", [False, True])
 
 
-def predictor(conditional=False, guidance=None, num_samples=3, batch_size=64, seed=0, **options):
+def predictor(conditional=False, guidance=None, num_samples=3, batch_size=64, seed=0, precise=False, **options):
     settings = config(conditional=conditional, **options)
     torch.manual_seed(0)
     model = settings.model()
-    return TSDiffPredictor(settings, model, guidance, num_samples=num_samples, batch_size=batch_size, seed=seed)
+    numbers = {"num_samples": num_samples, "batch_size": batch_size, "seed": seed}
+    return TSDiffPredictor(settings, model, guidance, **numbers, precise=precise)
 
 
 def samples(forecasts):
@@ -117,6 +119,48 @@ def test_neither_batches_nor_neighbours_change_a_forecast(conditional):
     np.testing.assert_allclose(samples(predictor(conditional).predict(data[:2])), whole[:2], rtol=1e-4)
     other = samples(predictor(conditional, seed=1).predict(data))
     assert np.abs(other - whole).max() > 1e-3
+
+
+def test_precise_forecasts_of_what_ships_do_not_depend_on_the_batch():
+    """Four guided steps; in float32 some paths differ by 2e-4."""
+    hours = np.arange(24 * 50)
+    wavy = 100 + 40 * np.sin(hours * 2 * np.pi / 24) + np.random.default_rng(0).normal(0, 8, len(hours))
+    data = [{"start": "2021-03-01", "target": wavy.astype(np.float32)}]
+    made = TSDiffPredictor.shipped("hourly", device="cpu", precise=True).for_horizon(24)
+    assert made.precise
+    made.guidance = replace(made.guidance, skip=25)
+    found = []
+    for made.batch_size in (5, 16):
+        found.append(samples(made.predict(data, num_samples=16)))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+
+
+@KINDS
+def test_a_precise_predictor_has_a_copy_of_the_model_in_float64(conditional, tmp_path):
+    single, data = predictor(conditional), entries(2)
+    made = predictor(conditional, precise=True)
+    copied = TSDiffPredictor(single.config, single.model, num_samples=3, batch_size=64, precise=True)
+    assert (single.precise, made.precise, copied.precise) == (False, True, True)
+    assert next(single.model.parameters()).dtype == torch.float32
+    expected = samples(made.predict(data))
+    assert expected.dtype == np.float32
+    np.testing.assert_array_equal(samples(copied.predict(data)), expected)
+    np.testing.assert_allclose(samples(single.predict(data)), expected, rtol=1e-3)
+    with torch.no_grad():
+        made.model.backbone.input_init[0].bias.add_(1e-12)  # nothing of it may be lost
+    made.serialize(tmp_path)
+    again = TSDiffPredictor.deserialize(tmp_path, "cpu")
+    assert again.precise
+    assert torch.equal(again.model.backbone.input_init[0].bias, made.model.backbone.input_init[0].bias)
+    np.testing.assert_array_equal(samples(again.predict(data)), samples(made.predict(data)))
+
+
+def test_predictors_kept_before_there_was_a_choice_are_not_precise(tmp_path):
+    predictor().serialize(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    del settings["forecast"]["precise"]
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    assert not TSDiffPredictor.deserialize(tmp_path, "cpu").precise
 
 
 @KINDS
@@ -309,6 +353,7 @@ def test_a_fresh_process_forecasts_the_same(conditional, tmp_path):
         ({"guidance": {"class_path": "timeseries.guidance.DDPMGuidance", "init_args": {}}}, "class_path among"),
         ({"config": {"freq": "h", "prediction_length": 4, "evil": 1}}, r"got \['evil'\]"),
         ({"config": {"freq": "h", "prediction_length": 4}}, "does not hold the weights of the configured TSDiff"),
+        ({"forecast": {"num_samples": 3, "batch_size": 7, "seed": 0, "precise": 2}}, "and whether it is precise, got"),
         ({"forecast": {"num_samples": "many"}}, "must have whole batch_size, num_samples, seed"),
     ],
 )
