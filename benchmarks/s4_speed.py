@@ -1,12 +1,15 @@
-"""One S4 layer and its kernel against a plain reading of the formula: seconds and errors, in one run.
+"""One S4 layer and its kernel against a plain reading of the formula, and a training step: seconds and errors, in one run.
 
-    python -m benchmarks.s4_speed [--repeats N] [--batch B] [--length L] [--channels d] [--state N]
+    python -m benchmarks.s4_speed [--repeats N] [--batch B] [--length L] [--channels d] [--state N] [--recipe FILE]
 
 The plain reading has the same parameters. It takes the nodes z = 2 (1 - w) / (1 + w), each Cauchy sum as the broadcast sum
 over all 2 * 3 * d * N * (L / 2 + 1) complex terms, conjugates included, in the type of the parameters, and pads both
 kernels into one convolution as the layer does. Errors are the largest of a tap, against the recursion k_l = C dA^l dB in
 float64, and of the layer's output against the layer in float64. Calls take turns; seconds are the least of each, of the
 kernel alone and of the whole layer, forward and backward (gradients to input and parameters).
+
+The training step is one of the TSDiff network of ``--recipe``, by default the published setting: loss and gradients of a batch
+of windows, which are drawn and not cut from data, clipping, and Adam; the least of as many seconds, after a first step.
 """
 
 from __future__ import annotations
@@ -16,18 +19,22 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+import yaml
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.timing import machine
 from prior.networks.s4 import S4
 from prior.networks.s4_kernel import S4Kernel
+from timeseries.configuration import TSDiffConfig
 
-__all__ = ["Timing", "compare", "plain_kernel", "plain_layer", "recursion"]
+__all__ = ["Recipe", "Timing", "compare", "plain_kernel", "plain_layer", "recursion", "training_seconds"]
 
 SEED = 0
+EXCHANGE = Path(__file__).parents[1] / "timeseries" / "configs" / "exchange.yaml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +46,24 @@ class Timing:
     kernel_error: float
     layer_seconds: float
     layer_error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What of a training recipe a step depends on: the model, the windows of a batch, learning rate and clipping."""
+
+    config: TSDiffConfig
+    batch: int
+    lr: float
+    clip: float
+
+    @classmethod
+    def of(cls, path: Path) -> Recipe:
+        """That of the YAML file ``path``, as those of ``timeseries/configs``."""
+        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+        model, data = plain["model"]["init_args"], plain["data"]["init_args"]
+        config, clip = TSDiffConfig.of_dict(model["config"]), plain["trainer"]["gradient_clip_val"]
+        return cls(config=config, batch=data["batch_size"], lr=model["lr"], clip=clip)
 
 
 def _completed(kernel: S4Kernel, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -115,6 +140,28 @@ def compare(layer: S4, u: Tensor, *, repeats: int) -> list[Timing]:
     ]
 
 
+def training_seconds(recipe: Recipe, *, repeats: int) -> float:
+    """The least seconds of a training step of ``recipe``, on windows of noise; the first step is not counted."""
+    config = recipe.config
+    if config.conditional or config.steps is not None:
+        raise ValueError("recipe must be that of an unconditional model without time features and covariates")
+    model = config.model().train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr)
+    past = torch.randn(recipe.batch, config.assembly.past_length)
+    window = model.window(past, future=torch.randn(recipe.batch, config.prediction_length))
+    t, eps = torch.randint(config.T, (recipe.batch,)), torch.randn_like(window.x)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model.loss(window, t, eps, window.observed).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        optimizer.step()
+
+    step()
+    (least,) = _least([step], repeats)
+    return least
+
+
 def _least(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
     least = [float("inf")] * len(calls)
     for _ in range(repeats):
@@ -129,6 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in (("repeats", 5), ("batch", 64), ("length", 360), ("channels", 64), ("state", 128)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--recipe", type=Path, default=EXCHANGE)
     return parser
 
 
@@ -136,11 +184,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = _parser()
     args = parser.parse_args(arguments)
-    if min(vars(args).values()) < 1 or args.state % 2:
-        parser.error(f"all settings must be at least 1 and --state even, got {vars(args)}")
+    numbers = {name: value for name, value in vars(args).items() if name != "recipe"}
+    if min(numbers.values()) < 1 or args.state % 2:
+        parser.error(f"all settings must be at least 1 and --state even, got {numbers}")
+    recipe = Recipe.of(args.recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         layer, u = S4(args.channels, args.state), torch.randn(args.batch, args.channels, args.length)
+        training = training_seconds(recipe, repeats=args.repeats)
     plain, ours = compare(layer, u, repeats=args.repeats)
     for t in (plain, ours):
         print(f"{t.name}: kernel {t.kernel_seconds:.4f} s, error {t.kernel_error:.1e};", end=" ")
@@ -148,6 +199,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kernel, whole = plain.kernel_seconds / ours.kernel_seconds, plain.layer_seconds / ours.layer_seconds
     sizes = f"B {args.batch}, L {args.length}, d {args.channels}, N {args.state}"
     print(f"kernel {kernel:.1f}, layer {whole:.2f} times as fast; {sizes}; {machine()}")
+    window = recipe.config.assembly
+    sizes = f"B {recipe.batch}, L {window.length}, {window.channels} channels"
+    print(f"training step {training:.3f} s: forward, backward, optimizer; {args.recipe.stem}, {sizes}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import copy
 import math
 import pickle
+import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from benchmarks import s4_speed
 from prior.networks import s4_kernel
 from prior.networks.s4 import S4
 from prior.networks.s4_kernel import S4Kernel, cauchy_sums, nplr_legs
+from timeseries.backbone import BackboneSize
 
 
 def noise(*shape, seed=0, dtype=torch.float32):
@@ -71,12 +74,42 @@ def test_the_plain_reading_is_our_kernel_and_layer():
     torch.testing.assert_close(s4_speed.plain_layer(net, u), net(u), rtol=0, atol=1e-11)
 
 
-def test_the_comparison_prints_both_and_their_errors(capsys):
-    s4_speed.main(["--repeats", "1", "--batch", "2", "--length", "24", "--channels", "3", "--state", "8"])
-    plain, ours, ratio = capsys.readouterr().out.splitlines()
+RECIPE = """
+model:
+  init_args:
+    config: {freq: h, prediction_length: 4, context_length: 8, lags: [2], size: {hidden: 4, blocks: 1}}
+    lr: 0.01
+data: {init_args: {batch_size: 3}}
+trainer: {gradient_clip_val: 0.5}
+"""
+
+
+def test_the_comparison_prints_both_and_their_errors_and_a_training_step(capsys, tmp_path):
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    sizes = ["--batch", "2", "--length", "24", "--channels", "3", "--state", "8"]
+    s4_speed.main(["--repeats", "1", *sizes, "--recipe", str(tmp_path / "tiny.yaml")])
+    plain, ours, ratio, training = capsys.readouterr().out.splitlines()
     assert plain.startswith("plain: kernel ")
     assert float(ours.split("error ")[1].split(";")[0]) < 5e-6
     assert "times as fast; B 2, L 24, d 3, N 8" in ratio
+    assert re.fullmatch(r"training step \d\.\d{3} s: forward, backward, optimizer; tiny, B 3, L 12, 2 channels", training)
+
+
+def test_the_training_step_is_that_of_the_recipe(monkeypatch):
+    published = s4_speed.Recipe.of(s4_speed.EXCHANGE)
+    assert (published.batch, published.lr, published.clip) == (64, 1e-3, 0.5)
+    assert (published.config.size, published.config.assembly.length) == (BackboneSize(), 390)
+    small = replace(published, config=replace(published.config, lags=(), size=BackboneSize(hidden=4, blocks=1)), batch=2)
+    steps, step = [], torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: steps.append(gradient_norm(self)) or step(self))
+    assert s4_speed.training_seconds(replace(small, clip=1e-3), repeats=2) > 0
+    assert steps == [pytest.approx(1e-3, rel=1e-3)] * 3
+    with pytest.raises(ValueError, match="recipe must be that of an unconditional model"):
+        s4_speed.training_seconds(replace(small, config=replace(small.config, conditional=True)), repeats=1)
+
+
+def gradient_norm(optimizer):
+    return float(sum(p.grad.square().sum() for p in optimizer.param_groups[0]["params"] if p.grad is not None)) ** 0.5
 
 
 @pytest.mark.parametrize("cached", [2**16, 1])
