@@ -90,9 +90,9 @@ class Guidance:
         """``paths`` series for each of those in ``window``, (B, S, L) in their own unit, past and future.
 
         The last ``L - window.context`` steps are the forecast. Path i of series b has its own noise, of seed
-        ``seed + b S + i``, so that the result depends neither on ``batch``, how many paths the network sees at once and what
-        bounds the memory, nor on the series around: for series n.. of a larger set pass ``seed + n S``. Runs that are to be
-        independent need seeds at least B S apart.
+        ``seed + b S + i``, so that but for rounding the result depends neither on ``batch``, how many paths the network sees at
+        once and what bounds the memory, nor on the series around: for series n.. of a larger set pass ``seed + n S``. Runs that
+        are to be independent need seeds at least B S apart.
 
         Other batches round otherwise, in float32 by 1e-6, and the chain carries that on, most where the pull changes its sign
         at a kink of the quantile energy: forecasts of the shipped model ``hourly`` by batches of 5 and of 16 differ by up to
