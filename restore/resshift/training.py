@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,6 @@ class ResShiftModule(LightningModule):
     perceptual: a distance of images (B, 3, H, W) in [-1, 1], such as :class:`~restore.resshift.LPIPS`, and
         perceptual_weight: its coefficient in the loss; without a distance the loss is the squared error alone.
     weighted: whether errors are weighted as in the variational bound; root: whether each counts by its root.
-    times: how often each step 0..T-1 is trained on, T shares in any unit; None draws all alike, as the released models were
-        trained. The last one is where the degraded image is all there is.
     lr, weight_decay: of AdamW.
     warmup_steps: linear warm-up of the learning rate, which then falls to ``final_lr`` along a cosine at the trainer's
         ``max_steps``; it stays where ``final_lr`` is None or ``max_steps`` negative.
@@ -64,7 +62,6 @@ class ResShiftModule(LightningModule):
         perceptual_weight: float = 0.0,
         weighted: bool = False,
         root: bool = False,
-        times: Sequence[float] | None = None,
         lr: float = 5e-5,
         final_lr: float | None = 2e-5,
         weight_decay: float = 0.0,
@@ -79,10 +76,7 @@ class ResShiftModule(LightningModule):
             raise ValueError(
                 f"perceptual_weight must be positive where a perceptual distance is given, got {perceptual_weight}"
             )
-        T = model.schedule.T
-        if times is not None and (len(times) != T or not all(0 <= x < math.inf for x in times) or not any(times)):
-            raise ValueError(f"times must be {T} shares of at least 0, one above it, or None, got {times}")
-        self.model, self.times = model, times
+        self.model = model
         frozen = [m.requires_grad_(False).eval() for m in (first_stage, perceptual) if m is not None]
         self._frozen = tuple(frozen)  # a tuple hides modules from state_dict and parameters
         restorer = ResShift(model, first_stage, factor=factor, multiple=multiple)  # type: ignore[arg-type]
@@ -114,18 +108,13 @@ class ResShiftModule(LightningModule):
     def training_step(self, batch: RestorationBatch, batch_idx: int) -> Tensor:
         x0, image, condition = self._prepared(batch)
         generator = generator_of(batch.seed, "noise")
-        t = self._times(len(x0), generator)
+        t = torch.randint(self.model.schedule.T, (len(x0),), generator=generator)
         eps = torch.randn(x0.shape, generator=generator).to(x0)
         terms = self.loss.terms(self.model, x0, eps=eps, t=t.to(x0.device), condition=condition, image=image)
         parts = {"loss": terms.total, "mse": terms.mse, "lpips": terms.perceptual}
         logged = {f"train/{name}": part.mean() for name, part in parts.items() if part is not None}
         self.log_dict(logged, prog_bar=True, batch_size=len(x0))
         return terms.total.mean()
-
-    def _times(self, number: int, generator: torch.Generator) -> Tensor:
-        if self.times is None:
-            return torch.randint(self.model.schedule.T, (number,), generator=generator)
-        return torch.multinomial(torch.tensor(self.times, dtype=torch.float64), number, replacement=True, generator=generator)
 
     def validation_step(self, batch: RestorationBatch, batch_idx: int) -> None:
         restored = self(batch.degraded, batch.mask, batch.seed)

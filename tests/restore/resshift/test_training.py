@@ -204,20 +204,6 @@ def test_what_the_degraded_image_tells_is_computed_once_a_chain(monkeypatch):
     assert float((shared - restorer.condition(lq).y.clamp(-1, 1)).abs().max()) > 0.01
 
 
-def test_times_are_drawn_by_their_shares():
-    def drawn(**options):
-        module, batch = compact(**options), RestorationBatch(torch.rand(400, 3, 4, 4), torch.rand(400, 3, 1, 1), seed=3)
-        seen = []
-        module.model.network.forward = lambda x, t, lq: seen.extend(t.tolist()) or x
-        module.training_step(batch, 0)
-        return np.bincount(seen, minlength=4) / 400
-
-    assert drawn(times=[0, 0, 0, 2]).tolist() == [0, 0, 0, 1]
-    # four standard deviations of a share in 400 draws are at most 0.1
-    np.testing.assert_allclose(drawn(times=[1, 0, 1, 2]), [0.25, 0, 0.25, 0.5], atol=0.1)
-    np.testing.assert_allclose(drawn(), 0.25, atol=0.1)
-
-
 def test_learning_rate():
     module = compact(lr=1.0, final_lr=0.2, warmup_steps=4)
     expected = [0.25, 0.5, 0.75, 1.0] + [0.2 + 0.4 * (1 + math.cos(math.pi * k / 6)) for k in range(7)]
@@ -271,9 +257,6 @@ def test_starts_from_a_checkpoint_of_its_own(tmp_path):
         ({"lr": 0.0}, "lr must be positive"),
         ({"final_lr": 1.0}, "final_lr within 0..lr or None, got 0.003 and 1.0"),
         ({"warmup_steps": -1}, "warmup_steps must be at least 0, got -1"),
-        ({"times": [1, 1]}, r"times must be 4 shares of at least 0, one above it, or None, got \[1, 1\]"),
-        ({"times": [0, 0, 0, 0]}, "times must be 4 shares"),
-        ({"times": [1, 1, -1, 1]}, "times must be 4 shares"),
         ({"perceptual": nn.Identity()}, "perceptual_weight must be positive where a perceptual distance is given, got 0"),
     ],
 )
