@@ -258,5 +258,5 @@ def test_the_report_in_chromium(made, tmp_path):
     assert (seen.errors, seen.requests, seen.log, seen.overflow) == ([], [], "", 0)
     charts = [image for image in seen.images if image["alt"].startswith("Forecasting")]
     assert len(charts) == 2 * len(made[0].forecasts)
-    assert len(seen.images) - len(charts) == 8 + 8 + 9 + 2 * 3 + 2 * (9 + 2)
+    assert len(seen.images) - len(charts) == 8 + 8 + 10 + 2 * 3 + 2 * (9 + 2)
     assert {image["width"] for image in seen.images if image not in charts} == {32, 8, 128}
