@@ -84,7 +84,7 @@ def upscale(
         Method | None,
         typer.Option(
             help="resshift: a trained restorer for any damage; --weights names its files, --model its task. posterior: the "
-            "image was made smaller in a known way. Default resshift; with --kernel or --noise posterior.",
+            "image was made smaller in a known way. Default resshift; with --kernel, --noise or a factor above 4 posterior.",
             show_default=False,
         ),
     ] = None,
@@ -124,7 +124,7 @@ def upscale(
 ) -> Task | Job:
     """Enlarge an image: by a network trained to restore, or one that was made smaller in a known way."""
     if method is None:
-        method = Method.resshift if kernel is None and noise is None else Method.posterior
+        method = Method.resshift if kernel is None and noise is None and (factor or 4) <= 4 else Method.posterior
     if method is Method.resshift:
         from posterior.upscaling import Upscaling
 

@@ -117,15 +117,12 @@ def test_tiles_have_no_seams_and_sizes_are_exact(tmp_path, factor, suffix):
 def test_a_restorer_enlarges_unless_the_reduction_is_told(tmp_path):
     source = save(tmp_path / "y.png", values(8, 8))
     methods = {}
-    for name, options in (
-        ("plain", ()),
-        ("told", ("--noise", 0.02, "--steps", 2)),
-        ("area", ("--kernel", "area", "--steps", 2)),
-    ):
+    told = {"noise": ("--noise", 0.02), "area": ("--kernel", "area"), "large": ("--factor", 8)}
+    for name, options in {"plain": (), **{name: (*option, "--steps", 2) for name, option in told.items()}}.items():
         result = run("upscale", source, tmp_path / f"{name}.png", *options, "--json")
         assert result.exit_code == 0, result.output
         methods[name] = json.loads(result.stdout)["results"][0]["model"]
-    assert methods == {"plain": "photos-x4", "told": "photos", "area": "photos"}
+    assert methods == {"plain": "photos-x4", "noise": "photos", "area": "photos", "large": "photos"}
 
 
 @pytest.mark.usefixtures("exact")
